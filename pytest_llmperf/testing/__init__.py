@@ -1,8 +1,9 @@
 """A scripted fake of an LLM server, for tests of load clients, gates and launchers.
 
-It speaks enough of the OpenAI API (streamed and not), of SGLang's side calls and of HTTP to be
-measured, does exactly what its :class:`Script` says, faults included, and keeps the truth: when
-each request reached it and when each chunk left it, on the same clock as the load client's.
+It speaks the OpenAI API and SGLang's ``/generate``, streamed and not, enough of SGLang's side
+calls and of HTTP to be measured, does exactly what its :class:`Script` says, faults included, and
+keeps the truth: when each request reached it and when each chunk left it, on the same clock as
+the load client's.
 
 In a test::
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from .script import CHAT_OVERHEAD_TOKENS, FAULTS, Fault, Script, SentChunk, Truth, Usage
 from .server import FakeServer
+from .tls import TlsFiles, self_signed
 
 __all__ = [
     "CHAT_OVERHEAD_TOKENS",
@@ -24,6 +26,8 @@ __all__ = [
     "Fault",
     "Script",
     "SentChunk",
+    "TlsFiles",
     "Truth",
     "Usage",
+    "self_signed",
 ]

@@ -1,155 +1,112 @@
-"""One scripted response: its words, its events, and its usage as it grows."""
+"""One scripted response as it grows: its words, its tokens, its usage. No bytes yet."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from typing import Any
+from pytest_llmperf import clock
 
-from .script import CHAT_OVERHEAD_TOKENS, Script, Truth, Usage
-from .state import State
+from .asked import Asked
+from .script import Script, Truth, Usage
 
-
-class Refusal(Exception):
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    chat: bool
-    prompt: bytes
-    prompt_tokens: int
-    tokens: int
-    stream: bool
-    usage: Usage
-
-
-def read_request(script: Script, path: str, body: bytes) -> Asked:
-    asked = json.loads(body)
-    chat = path.endswith("/chat/completions")
-    if chat:
-        prompt = "".join(str(each["content"]) for each in asked["messages"]).encode()
-        prompt_tokens = len(prompt) + CHAT_OVERHEAD_TOKENS
-    else:
-        given = asked["prompt"]
-        prompt = given.encode() if isinstance(given, str) else json.dumps(given).encode()
-        prompt_tokens = len(prompt) if isinstance(given, str) else len(given)
-    tokens = asked.get("max_completion_tokens") or asked.get("max_tokens") or 16
-    if prompt_tokens + tokens > script.max_context_tokens:
-        raise Refusal(
-            400,
-            f"Requested token count exceeds the model's maximum context length of "
-            f"{script.max_context_tokens} tokens: {prompt_tokens} of input, {tokens} of output.",
-        )
-    return Asked(
-        chat=chat,
-        prompt=prompt,
-        prompt_tokens=prompt_tokens,
-        tokens=tokens,
-        stream=bool(asked.get("stream")),
-        usage=_usage_asked(script, asked),
-    )
-
-
-def _usage_asked(script: Script, asked: dict[str, Any]) -> Usage:
-    options = asked.get("stream_options") or {}
-    if script.usage == "none" or not options.get("include_usage"):
-        return "none"
-    continuous = script.usage == "continuous" and options.get("continuous_usage_stats")
-    return "continuous" if continuous else "final"
+_OFF = {"short": -1, "long": 1}
+_FIRST_ID = 1000
 
 
 class Generation:
-    """One response: its words, its events, and its usage as it grows."""
+    """What has been said of one response, and how it is counted.
 
-    def __init__(self, state: State, asked: Asked, truth: Truth) -> None:
-        script = state.script
+    ``spare`` is the part of a verification step that earlier responses left over.
+    """
+
+    def __init__(self, script: Script, asked: Asked, truth: Truth, spare: float = 0.0) -> None:
+        self.script = script
         self.asked = asked
         self.truth = truth
-        self._script = script
-        self._cached = state.cached(asked.prompt, asked.prompt_tokens)
-        self._usage: Usage = "none" if truth.fault == "no_usage" else asked.usage
-        off = {"short": -1, "long": 1, "empty": -asked.tokens}.get(truth.fault or "", 0)
-        self.total = max(0, asked.tokens + off)
+        self.fault = truth.fault
+        self.usage_level: Usage = "none" if truth.fault == "no_usage" else asked.usage
+        self.total = 0 if truth.fault == "empty" else max(0, asked.tokens + _off(truth))
         self.reasoning = round(self.total * script.reasoning_fraction)
         self.sent = 0
+        self._spare = spare
+        self._tagged = bool(self.reasoning) and (script.think_tags or asked.api != "chat")
 
-    def kind_at(self, position: int) -> str:
-        return "reasoning" if position < self.reasoning else "answer"
+    @property
+    def id(self) -> str:
+        return f"sim-{self.truth.index}"
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the request came."""
+        return (clock.now_ns() - self.truth.received_ns) / 1e9
+
+    @property
+    def finished(self) -> bool:
+        return self.sent >= self.total and self.fault != "infinite"
+
+    @property
+    def fault_after(self) -> int:
+        """Tokens after which a fault in the middle happens: no later than at the end."""
+        return min(self.script.fault_after_tokens, self.total)
+
+    @property
+    def kind(self) -> str:
+        """Of the next token."""
+        return "reasoning" if self.sent < self.reasoning else "answer"
+
+    @property
+    def tagged(self) -> bool:
+        """Whether thinking is told by tags in the text, not by a field of its own."""
+        return self._tagged
 
     def next_size(self) -> int:
         """Tokens of the next chunk; one chunk never spans the end of the reasoning."""
+        if self.sent >= self.total:  # only a response without end comes here
+            return self.script.tokens_per_chunk
         border = self.reasoning if self.sent < self.reasoning else self.total
-        return min(self._script.tokens_per_chunk, border - self.sent)
+        return min(self.script.tokens_per_chunk, border - self.sent)
 
-    def words(self, start: int, count: int) -> str:
+    def say(self, count: int) -> str:
+        """The next ``count`` tokens."""
+        start = self.sent
         words = [f"w{position} " for position in range(start, start + count)]
-        if self._script.think_tags and self.reasoning:
+        if self._tagged:
             if start == 0:
                 words[0] = "<think>"
             if start <= self.reasoning - 1 < start + count:
                 words[self.reasoning - 1 - start] = "</think>"
+        self.sent += count
         return "".join(words)
 
+    def ids(self, start: int = 0) -> list[int]:
+        """Token ids of what has been said, from the ``start``-th token on."""
+        return list(range(_FIRST_ID + start, _FIRST_ID + self.sent))
+
     def usage(self) -> dict[str, object]:
-        reasoned = min(self.sent, self.reasoning)
+        """As the OpenAI API reports it."""
+        prompt = self.truth.prompt_tokens
         return {
-            "prompt_tokens": self.asked.prompt_tokens,
+            "prompt_tokens": prompt,
             "completion_tokens": self.sent,
-            "total_tokens": self.asked.prompt_tokens + self.sent,
-            "prompt_tokens_details": {"cached_tokens": self._cached},
-            "completion_tokens_details": {"reasoning_tokens": reasoned},
+            "total_tokens": prompt + self.sent,
+            "prompt_tokens_details": {"cached_tokens": self.truth.cached_tokens},
+            "completion_tokens_details": {"reasoning_tokens": self.reasoned},
         }
 
-    def _event(self, choices: list[dict[str, object]], *, usage: bool) -> bytes:
-        document: dict[str, object] = {
-            "id": f"sim-{self.truth.index}",
-            "object": "chat.completion.chunk" if self.asked.chat else "text_completion",
-            "created": 0,
-            "model": self._script.model,
-            "choices": choices,
-        }
-        if usage:
-            document["usage"] = self.usage()
-        return b"data: " + json.dumps(document).encode() + b"\n\n"
+    @property
+    def verify_calls(self) -> int:
+        """Steps of speculative decoding so far; the first token needs none."""
+        return int(self.steps_of(self.sent))
 
-    def _choice(self, delta: dict[str, object], text: str, finish: str | None) -> dict[str, object]:
-        carried: dict[str, object] = {"delta": delta} if self.asked.chat else {"text": text}
-        return {"index": 0, **carried, "logprobs": None, "finish_reason": finish}
+    def steps_of(self, tokens: int) -> float:
+        """What ``tokens`` cost in steps, the spare part included; 0 without speculation."""
+        if self.script.accept_length is None or tokens < 2:
+            return 0.0
+        return max(1.0, (tokens - 1) / self.script.accept_length + self._spare)
 
-    def role_event(self) -> bytes:
-        delta: dict[str, object] = {"role": "assistant", "content": ""}
-        return self._event([self._choice(delta, "", None)], usage=False)
+    @property
+    def reasoned(self) -> int:
+        """Tokens of reasoning so far."""
+        return min(self.sent, self.reasoning)
 
-    def token_event(self, count: int) -> bytes:
-        """The next ``count`` tokens as one event."""
-        kind = self.kind_at(self.sent)
-        text = self.words(self.sent, count)
-        self.sent += count
-        name = "content"
-        if kind == "reasoning" and not self._script.think_tags:
-            name = "reasoning_content"
-        choice = self._choice({name: text}, text, None)
-        return self._event([choice], usage=self._usage == "continuous")
 
-    def closing(self) -> list[bytes]:
-        """Finish reason, usage and end marker, as far as the fault leaves them."""
-        events = []
-        if self.truth.fault != "no_finish":
-            events.append(self._event([self._choice({}, "", "length")], usage=False))
-        if self._usage != "none":
-            events.append(self._event([], usage=True))
-        if self.truth.fault != "no_done":
-            events.append(b"data: [DONE]\n\n")
-        return events
-
-    def whole(self) -> dict[str, object]:
-        """The response of a request that does not stream."""
-        text = self.words(0, self.total)
-        self.sent = self.total
-        choice = self._choice({}, text, "length")
-        if self.asked.chat:
-            choice["message"] = {"role": "assistant", "content": text}
-        return {"id": f"sim-{self.truth.index}", "choices": [choice], "usage": self.usage()}
+def _off(truth: Truth) -> int:
+    return _OFF.get(truth.fault or "", 0)

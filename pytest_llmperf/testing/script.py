@@ -7,12 +7,15 @@ from typing import Literal, get_args
 
 Fault = Literal[
     "error", "cut", "http_500", "stall", "drip", "garbage", "no_finish", "no_done", "short",
-    "long", "empty", "no_usage",
+    "long", "empty", "no_usage", "reset", "http_429", "http_503", "redirect", "wrong_type",
+    "half_json", "infinite", "abort",
 ]  # fmt: skip
 FAULTS: tuple[str, ...] = get_args(Fault)
 Usage = Literal["continuous", "final", "none"]
+Api = Literal["chat", "completions", "generate"]
 
-#: What the pretended chat template adds to the bytes of the messages.
+#: What the pretended chat template adds to the bytes of the messages: two tokens before the
+#: first message, three after the last.
 CHAT_OVERHEAD_TOKENS = 5
 
 
@@ -22,10 +25,19 @@ class Script:
 
     ``jitter`` is the relative standard deviation of each gap, ``launch_cv`` that of the speed of
     a whole launch (drawn once, from ``seed`` if given). ``reasoning_fraction`` of the tokens come
-    as ``reasoning_content``, or between ``<think>`` tags with ``think_tags``. ``fault`` befalls
-    every ``fault_every``-th generation request, the first ``fault_from`` spared. ``die_after``
-    ends the process with ``die_status`` on that many generation requests; ``fail_start`` is
-    printed instead of starting. ``usage`` is how the server reports tokens when asked to.
+    as ``reasoning_content``, or between ``<think>`` tags with ``think_tags`` and wherever the API
+    has no other place for them. ``incremental`` makes ``/generate`` stream only what is new.
+
+    ``fault`` befalls every ``fault_every``-th generation request, the first ``fault_from`` spared;
+    those that come in the middle wait for ``fault_after_tokens``. ``die_after`` ends the process
+    with ``die_status`` on that many generation requests; ``fail_start`` is printed instead of
+    starting. ``usage`` is how the server reports tokens when asked to.
+
+    ``prefix_cache`` remembers the prompts of the last ``cache_capacity`` tokens, in pages of
+    ``cache_page``. ``accept_length`` is the mean number of tokens that a step of speculative
+    decoding is said to give. ``api_key`` is asked of everybody, ``close_each`` closes the
+    connection after every response, and without ``content_length`` a response that is not
+    streamed does not say how long it is.
     """
 
     model: str = "sim"
@@ -51,6 +63,22 @@ class Script:
     fail_start: str | None = None
     start_delay_s: float = 0.0
     truth_log: str | None = None
+    incremental: bool = False
+    cache_page: int = 1
+    cache_capacity: int = 262_144
+    accept_length: float | None = None
+    api_key: str | None = None
+    close_each: bool = False
+    content_length: bool = True
+
+    def __post_init__(self) -> None:
+        if self.fault is not None and self.fault not in FAULTS:
+            raise ValueError(f"fault: {self.fault!r} is none of {', '.join(FAULTS)}")
+        if self.accept_length is not None and self.accept_length < 1:
+            raise ValueError("accept_length: a step gives one token at least")
+        for name in ("tokens_per_chunk", "cache_page", "cache_capacity", "fault_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,7 +92,11 @@ class SentChunk:
 
 @dataclass(slots=True, kw_only=True)
 class Truth:
-    """What happened to one generation request, as the server knows it."""
+    """What happened to one generation request, as the server knows it.
+
+    ``fault`` is what befell it, ``cached_tokens`` how many tokens of its prompt were in the
+    pretended prefix cache, ``asked_tokens`` how many it wanted.
+    """
 
     index: int
     received_ns: int
@@ -72,8 +104,12 @@ class Truth:
     fault: str | None
     chunks: list[SentChunk] = field(default_factory=list)
     ended_ns: int | None = None
+    api: Api = "chat"
+    stream: bool = True
+    cached_tokens: int = 0
+    asked_tokens: int = 0
 
     @property
     def tokens(self) -> int:
-        """Output tokens that left the server."""
+        """Output tokens that left the server in a form that can be read."""
         return sum(chunk.tokens for chunk in self.chunks)

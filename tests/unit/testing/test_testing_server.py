@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,7 @@ def test_side_calls() -> None:
         assert ask(server.port, "POST", "/flush_cache")[0] == 200
         assert b"sim:requests_total 0" in ask(server.port, "GET", "/metrics")[1]
         assert ask(server.port, "GET", "/nowhere")[0] == 404
+        assert ask(server.port, "POST", "/tokenize", [1])[0] == 400
         assert server.flushes == 1
     assert info["simulated"] is True
     assert (info["model_path"], info["context_length"]) == ("m", 77)
@@ -74,7 +76,7 @@ def test_a_streamed_chat_says_exactly_what_was_scripted() -> None:
     assert status == 200
     found = events(body)
     assert len(found) == 1 + 6 + 1 + 1
-    assert b'"role": "assistant"' in body
+    assert b'"role":"assistant"' in body
     assert body.count(b"reasoning_content") == 3
     usage = found[-1]["usage"]
     assert isinstance(usage, dict)
@@ -83,6 +85,129 @@ def test_a_streamed_chat_says_exactly_what_was_scripted() -> None:
     assert usage["completion_tokens_details"] == {"reasoning_tokens": 3}
     times = [truth.received_ns, *(chunk.at_ns for chunk in truth.chunks), truth.ended_ns or 0]
     assert times == sorted(times)
+
+
+def test_a_whole_chat_tells_thinking_and_answer_apart() -> None:
+    asked = {**CHAT, "stream": False}
+    with FakeServer(Script(ttft_ms=20, itl_ms=2, reasoning_fraction=0.5)) as server:
+        answer = ask_json(server.port, "POST", "/v1/chat/completions", asked)
+        (truth,) = server.truth
+    choice = answer["choices"][0]  # type: ignore[index]
+    assert choice["finish_reason"] == "length"
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": "w3 w4 w5 ",
+        "reasoning_content": "w0 w1 w2 ",
+    }
+    assert answer["usage"] == {
+        "prompt_tokens": 10,
+        "completion_tokens": 6,
+        "total_tokens": 16,
+        "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 3},
+    }
+    assert [(chunk.tokens, chunk.kind) for chunk in truth.chunks] == [
+        *[(1, "reasoning")] * 3,
+        *[(1, "answer")] * 3,
+    ]
+    assert truth.chunks[0].at_ns - truth.received_ns >= (20 + 5 * 2) * 1e6
+    assert not truth.stream
+
+
+def test_completions_without_a_place_for_thinking_put_it_between_tags() -> None:
+    asked = {"prompt": "ab", "max_tokens": 4}
+    with FakeServer(Script(ttft_ms=1, itl_ms=0, reasoning_fraction=0.5)) as server:
+        answer = ask_json(server.port, "POST", "/v1/completions", asked)
+    assert answer["choices"][0]["text"] == "<think></think>w2 w3 "  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "said"),
+    [
+        ("/v1/chat/completions", {"messages": []}, "Messages cannot be empty."),
+        ("/v1/chat/completions", {"messages": [{"role": "user"}]}, "a message's content"),
+        ("/v1/completions", {"prompt": ["a", "b"]}, "prompt: one text or one list"),
+        ("/v1/completions", {"prompt": "a", "max_tokens": -1}, "-1 is no number of tokens"),
+        ("/generate", {"input_ids": [[1], [2]]}, "input_ids: one text or one list"),
+        ("/generate", {}, "text: one text or one list"),
+        ("/generate", [], "not a JSON object"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_in_words(path: str, asked: object, said: str) -> None:
+    with FakeServer() as server:
+        status, body = ask(server.port, "POST", path, asked)
+        assert server.truth == []
+    assert status == 400
+    assert said in json.loads(body)["error"]["message"]
+
+
+def test_several_parts_of_a_message_are_one_text() -> None:
+    parts = [{"type": "text", "text": "ab"}, {"type": "text", "text": "c"}]
+    asked = {"messages": [{"role": "user", "content": parts}], "max_tokens": 1}
+    with FakeServer(Script(ttft_ms=1)) as server:
+        ask_json(server.port, "POST", "/v1/chat/completions", asked)
+        (truth,) = server.truth
+    assert truth.prompt_tokens == 3 + CHAT_OVERHEAD_TOKENS
+
+
+def generate(server: FakeServer, tokens: int = 3, **fields: object) -> bytes:
+    asked = {"sampling_params": {"max_new_tokens": tokens, "ignore_eos": True}, **fields}
+    status, body = ask(server.port, "POST", "/generate", asked)
+    assert status == 200
+    return body
+
+
+def test_generate_streams_all_that_was_said_in_every_event() -> None:
+    with FakeServer(Script(ttft_ms=1, itl_ms=0)) as server:
+        body = generate(server, input_ids=[5, 6], stream=True)
+    found = events(body)
+    assert [each["text"] for each in found] == ["w0 ", "w0 w1 ", "w0 w1 w2 "]
+    assert [each["output_ids"] for each in found] == [[1000], [1000, 1001], [1000, 1001, 1002]]
+    metas = [each["meta_info"] for each in found]
+    assert [meta["completion_tokens"] for meta in metas] == [1, 2, 3]  # type: ignore[index]
+    ends = [None, None, {"type": "length", "length": 3}]
+    assert [meta["finish_reason"] for meta in metas] == ends  # type: ignore[index]
+    last = dict(metas[-1])  # type: ignore[call-overload]
+    assert 0 < last.pop("e2e_latency") < 10
+    assert last == {
+        "id": "sim-0",
+        "finish_reason": {"type": "length", "length": 3},
+        "weight_version": "default",
+        "num_retractions": 0,
+        "prompt_tokens": 2,
+        "reasoning_tokens": 0,
+        "completion_tokens": 3,
+        "cached_tokens": 0,
+        "cached_tokens_details": None,
+        "dp_rank": None,
+    }
+
+
+def test_generate_streams_only_what_is_new_when_incremental() -> None:
+    script = Script(ttft_ms=1, itl_ms=0, incremental=True, tokens_per_chunk=2)
+    with FakeServer(script) as server:
+        found = events(generate(server, text="hi", stream=True))
+    assert [each["text"] for each in found] == ["w0 w1 ", "w2 "]
+    assert [each["output_ids"] for each in found] == [[1000, 1001], [1002]]
+    metas = [each["meta_info"] for each in found]
+    assert [meta["completion_tokens"] for meta in metas] == [2, 3]  # type: ignore[index]
+
+
+def test_generate_answers_whole_when_not_streamed() -> None:
+    with FakeServer(Script(ttft_ms=1, itl_ms=0, reasoning_fraction=0.5)) as server:
+        answer = json.loads(generate(server, 4, text="hi"))
+        (truth,) = server.truth
+    assert answer["text"] == "<think></think>w2 w3 "
+    assert answer["output_ids"] == [1000, 1001, 1002, 1003]
+    assert answer["meta_info"]["reasoning_tokens"] == 2
+    assert answer["meta_info"]["finish_reason"] == {"type": "length", "length": 4}
+    assert (truth.api, truth.tokens, truth.asked_tokens) == ("generate", 4, 4)
+
+
+def test_generate_counts_no_tokens_where_usage_is_off() -> None:
+    with FakeServer(Script(ttft_ms=1, itl_ms=0, usage="none")) as server:
+        found = events(generate(server, text="hi", stream=True))
+    assert all("completion_tokens" not in str(each["meta_info"]) for each in found)
 
 
 def test_completions_take_token_ids_and_answer_whole_when_not_streamed() -> None:
@@ -102,17 +227,6 @@ def test_tokens_are_paced_as_scripted() -> None:
     assert truth.chunks[-1].at_ns - truth.received_ns >= (30 + 20) * 1e6
 
 
-def test_the_pretended_prefix_cache_is_emptied_by_a_flush() -> None:
-    def cached(server: FakeServer) -> int:
-        found = events(ask(server.port, "POST", "/v1/chat/completions", CHAT)[1])
-        return int(found[-1]["usage"]["prompt_tokens_details"]["cached_tokens"])  # type: ignore[index]
-
-    with FakeServer(Script(ttft_ms=1, itl_ms=0, prefix_cache=True)) as server:
-        assert [cached(server), cached(server)] == [0, 4 + CHAT_OVERHEAD_TOKENS]
-        ask(server.port, "POST", "/flush_cache")
-        assert cached(server) == 0
-
-
 def test_launches_differ_in_speed_by_their_seed() -> None:
     def pace(seed: int) -> object:
         with FakeServer(Script(launch_cv=0.1, seed=seed)) as server:
@@ -126,6 +240,18 @@ def test_a_context_that_is_too_short_is_refused_in_words() -> None:
         status, body = ask(server.port, "POST", "/v1/chat/completions", CHAT)
     assert status == 400
     assert b"maximum context length of 8 tokens" in body
+
+
+def test_generate_tells_a_stream_that_its_prompt_is_too_long_inside_the_stream() -> None:
+    with FakeServer(Script(max_context_tokens=8)) as server:
+        (found,) = events(generate(server, 7, text="hi", stream=True))
+        asked = {"text": "hi", "sampling_params": {"max_new_tokens": 7}}
+        status, whole = ask(server.port, "POST", "/generate", asked)
+        assert server.truth == []
+    error = found["error"]
+    assert "maximum context length of 8 tokens" in error["message"]  # type: ignore[index]
+    assert (error["code"], error["retryable"]) == (400, False)  # type: ignore[index]
+    assert (status, list(json.loads(whole)["error"])) == (400, ["message"])
 
 
 @pytest.mark.parametrize("script", [Script(die_after=1), Script(fail_start="no")])
@@ -181,6 +307,21 @@ def test_it_fails_to_start_with_the_text_it_is_given() -> None:
         assert child.stderr is not None
         assert child.stderr.read() == "CUDA out of memory\n"
         assert child.wait(10) == 3
+
+
+def test_half_of_a_tls_identity_is_refused() -> None:
+    with process("--tls-cert", "cert.pem") as child:
+        assert child.stderr is not None
+        assert "give both or neither" in child.stderr.read()
+        assert child.wait(10) == 2
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"accept_length": 0.5}, {"cache_page": 0}, {"fault": "gremlins"}]
+)
+def test_a_script_that_cannot_be_meant_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Script(**wrong)
 
 
 def test_an_unknown_fault_is_refused() -> None:

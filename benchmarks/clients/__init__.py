@@ -1,0 +1,1 @@
+"""Load clients under test: ours, a bare socket reader, and those that people use today."""

@@ -1,0 +1,66 @@
+"""The vocabulary: frozen values that travel between rooms.
+
+Units stand in the names (``_s`` seconds, ``_ns`` nanoseconds of :mod:`pytest_llmperf.clock`,
+``_bytes``); ``None`` always means "not measured", never zero.
+"""
+
+from __future__ import annotations
+
+from .asked import Api, Arrivals, Slo, Source, SourceKind, Workload
+from .chunks import CHUNK_KINDS, NO_CHUNKS, UNKNOWN, Chunk, ChunkKind, Chunks
+from .common import Direction, Json, Scalar, Vendor, VerdictWord
+from .decided import Limit, RegressionGate, Verdict
+from .measured import ClientHealth, MetricValue, Pass, RequestRecord, Run
+from .place import Accelerator, Device
+from .serving import (
+    FailureCause,
+    HttpCall,
+    HttpProbe,
+    LaunchPlan,
+    LaunchRecord,
+    LogProgress,
+    Placement,
+    ServerIdentity,
+    ServerRequest,
+    TokenizeCall,
+)
+
+__all__ = [
+    "CHUNK_KINDS",
+    "NO_CHUNKS",
+    "UNKNOWN",
+    "Accelerator",
+    "Api",
+    "Arrivals",
+    "Chunk",
+    "ChunkKind",
+    "Chunks",
+    "ClientHealth",
+    "Device",
+    "Direction",
+    "FailureCause",
+    "HttpCall",
+    "HttpProbe",
+    "Json",
+    "LaunchPlan",
+    "LaunchRecord",
+    "Limit",
+    "LogProgress",
+    "MetricValue",
+    "Pass",
+    "Placement",
+    "RegressionGate",
+    "RequestRecord",
+    "Run",
+    "Scalar",
+    "ServerIdentity",
+    "ServerRequest",
+    "Slo",
+    "Source",
+    "SourceKind",
+    "TokenizeCall",
+    "Vendor",
+    "Verdict",
+    "VerdictWord",
+    "Workload",
+]

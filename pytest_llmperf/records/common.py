@@ -1,0 +1,13 @@
+"""Words that several groups of records share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Scalar = str | int | float | bool | None
+#: What a server reports about its own arguments: free-form, recorded, never interpreted.
+Json = Scalar | list["Json"] | dict[str, "Json"]
+
+Vendor = Literal["nvidia", "amd", "ascend", "intel", "cpu", "remote"]
+Direction = Literal["higher", "lower"]
+VerdictWord = Literal["pass", "fail", "inconclusive"]

@@ -1,0 +1,68 @@
+"""What is demanded, and what was decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .common import VerdictWord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """A declared floor or ceiling. ``limit`` is in the metric's own unit (see metrics.units);
+    ``on`` selects accelerators by alias or regular expression, ``None`` matches all; ``source``
+    names where it was written, for people. ``remote`` says that it may judge an attached endpoint,
+    whose hardware nobody here controls."""
+
+    kind: Literal["floor", "ceiling"]
+    metric: str
+    limit: float
+    on: str | None
+    source: str
+    remote: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegressionGate:
+    """A declared ``llm_no_regression``; losses are fractions (0.03 for "3%")."""
+
+    metric: str
+    loss_to_catch: float
+    allow: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One gate, decided.
+
+    ``observed`` and the interval are in the metric's unit; ``difference`` is observed / limit - 1.
+    ``covered`` is false when the gate could not be judged because something was missing, which is
+    always red; noise is not. ``detectable_loss`` is the smallest loss, as a fraction, that these
+    data could have shown.
+    """
+
+    kind: Literal["floor", "ceiling", "regression"]
+    mode: Literal["limits", "ab", "history"]
+    metric: str
+    unit: str
+    verdict: VerdictWord
+    reason_code: str
+    reason: str
+    source: str
+    covered: bool = True
+    observed: float | None = None
+    limit: float | None = None
+    difference: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n_launches: int = 0
+    n_runs: int = 0
+    alpha: float | None = None
+    family: int = 1
+    sigma: float | None = None
+    df: int | None = None
+    detectable_loss: float | None = None
+    loss_to_catch: float | None = None
+    allow: float | None = None
