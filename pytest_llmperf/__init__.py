@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .records import Accelerator, Run, Verdict, Workload
     from .session.handle import LlmPerf, ServerHandle
     from .session.measurement import Measurement
+    from .session.sweep import Sweep
 
 __all__ = [
     "Accelerator",
@@ -35,6 +36,7 @@ __all__ = [
     "Run",
     "ServerError",
     "ServerHandle",
+    "Sweep",
     "UsageMistake",
     "Verdict",
     "Workload",
@@ -44,6 +46,7 @@ _HOMES = {
     "records": ("Accelerator", "Run", "Verdict", "Workload"),
     "session.handle": ("LlmPerf", "ServerHandle"),
     "session.measurement": ("Measurement",),
+    "session.sweep": ("Sweep",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -6,24 +6,29 @@ import inspect
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
+from pytest_llmperf.blind_spots import check_blind_spots
+from pytest_llmperf.declared import check_metrics, one_short_run
+from pytest_llmperf.declared import workload_from as workload_from
 from pytest_llmperf.errors import UsageMistake
-from pytest_llmperf.load.workloads import make_workload
+from pytest_llmperf.load.fields import ALIASES, FIELDS
 from pytest_llmperf.metrics import units
 from pytest_llmperf.records import Limit, RegressionGate, ServerRequest, Workload
 from pytest_llmperf.settings import Settings, check_url
 
 _GATE_MARKERS = ("llm_floor", "llm_ceiling", "llm_no_regression")
-_WORKLOAD_FIELDS = frozenset(field.name for field in fields(Workload)) - {"name", "runs"}
+_WORKLOAD_FIELDS = (FIELDS.keys() | ALIASES.keys()) - {"runs"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
-    """What one test declares. ``source`` is its place in the code, for people."""
+    """What one test declares. ``source`` is its place in the code, for people; ``directories`` is
+    where files that it names are looked for."""
 
     nodeid: str
     source: str
@@ -31,6 +36,7 @@ class Expectation:
     workload: Workload | None
     limits: tuple[Limit, ...]
     regressions: tuple[RegressionGate, ...]
+    directories: tuple[Path, ...] = ()
 
     @property
     def gates(self) -> int:
@@ -61,9 +67,10 @@ def _read(item: pytest.Item, settings: Settings, source: str) -> Expectation:
     metrics = [limit.metric for limit in limits] + [gate.metric for gate in regressions]
     workload = _workload(item, settings, metrics)
     _check_fixtures(item, server, workload, gated=bool(metrics))
+    check_blind_spots(metrics, workload, server)
     if settings.mode == "smoke":
         limits, regressions = (), ()
-        workload = workload and _smoke(workload)
+        workload = workload and one_short_run(workload)
     return Expectation(
         nodeid=item.nodeid,
         source=source,
@@ -71,6 +78,7 @@ def _read(item: pytest.Item, settings: Settings, source: str) -> Expectation:
         workload=workload,
         limits=limits,
         regressions=regressions,
+        directories=_directories(item),
     )
 
 
@@ -109,11 +117,6 @@ def _is_testcase(item: pytest.Item) -> bool:
     import unittest
 
     return issubclass(getattr(item, "cls", None) or object, unittest.TestCase)
-
-
-def _smoke(workload: Workload) -> Workload:
-    few = max(1, min(workload.requests, workload.concurrency))
-    return replace(workload, requests=few, warmup_requests=1, runs=1)
 
 
 def _source(item: pytest.Item) -> str:
@@ -225,32 +228,15 @@ def _workload(item: pytest.Item, settings: Settings, metrics: Sequence[str]) -> 
     needed = max((units.resolve(name).requests_needed for name in metrics), default=1)
     if settings.mode == "smoke":
         needed = 1
-    return workload_from(mark.args[0], overrides, settings, needed=needed)
-
-
-def workload_from(
-    what: object,
-    overrides: Mapping[str, object],
-    settings: Settings,
-    *,
-    needed: int,
-) -> Workload:
-    """A workload from a preset's name or a ready :class:`~pytest_llmperf.records.Workload`."""
-    if isinstance(what, Workload):
-        ready = {field.name: getattr(what, field.name) for field in fields(what)}
-        ready.pop("name"), ready.pop("runs")
-        return make_workload(
-            what.name,
-            ready | dict(overrides),
-            runs=what.runs,
-            requests_needed=needed,
-            source="llm_workload",
-        )
-    if not isinstance(what, str):
-        raise UsageMistake(f"llm_workload({what!r}): expected the name of a preset or a Workload.")
-    return make_workload(
-        what, overrides, runs=settings.runs, requests_needed=needed, source="llm_workload"
+    workload = workload_from(
+        mark.args[0], overrides, settings, needed=needed, directories=_directories(item)
     )
+    check_metrics(workload, metrics)
+    return workload
+
+
+def _directories(item: pytest.Item) -> tuple[Path, ...]:
+    return (item.path.parent, item.config.rootpath)
 
 
 def _parameters(item: pytest.Item) -> dict[str, object]:

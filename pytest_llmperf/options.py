@@ -12,9 +12,13 @@ MODES = ("off", "smoke", "on")
 MARKERS = {
     "llm_server": "llm_server(engine, *, model, args, env, accelerator, timeout, python): the "
     "server this test needs; tests that ask for the same one share a launch.",
-    "llm_workload": "llm_workload(name, **overrides): what is asked of the server: a preset (chat, "
-    "reasoning, summarize) or a Workload, with input_tokens, output_tokens, concurrency, requests, "
-    "warmup_requests, seed, temperature, api, request_timeout_s changed as given.",
+    "llm_workload": "llm_workload(name, **fields): what is asked of the server: a preset (chat, "
+    "reasoning, summarize, mlperf-r1, shared-prefix, sessions), a .json or .jsonl file of prompts "
+    "or arrivals, or a Workload. Its fields: input_tokens, output_tokens, length_spread, "
+    "shared_prefix_tokens, prefixes, turns, turn_input_tokens, think_time, concurrency, ramp_up, "
+    "rate, final_rate, arrivals, burstiness, trace_speed, requests, duration, warmup_requests, "
+    "runs, flush, slo, api, stream, seed, temperature, request_timeout; a parameter named like "
+    "one of them sets it.",
     "llm_floor": "llm_floor(metric='value unit', ..., on=None, remote=False): the test fails when "
     "a metric is lower, e.g. llm_floor(output_throughput='1800 tok/s', on='RTX 4090').",
     "llm_ceiling": "llm_ceiling(metric='value unit', ..., on=None, remote=False): the test fails "
@@ -32,6 +36,28 @@ INI = {
     "llmperf_family": (
         "0",
         "number of gates that share the false-alarm rate of 1 % (default: the gates collected)",
+    ),
+    "llmperf_client_cpu": (
+        "90%",
+        "the most of a core that the load client may use before a run is client-bound; this and "
+        "the bounds below take 'off'",
+    ),
+    "llmperf_client_lag": ("25 ms", "how late the load client's clock may run at p99"),
+    "llmperf_client_send_delay": (
+        "5 ms",
+        "how late requests may go out behind their schedule at p99",
+    ),
+    "llmperf_client_delivered": (
+        "99%",
+        "the least of the offered request rate that must go out",
+    ),
+    "llmperf_client_in_flight": (
+        "90%",
+        "the least of a closed loop's concurrency that must be in flight on the average",
+    ),
+    "llmperf_max_drift": (
+        "20%",
+        "how much the output rate may change from the first to the last third of a run",
     ),
     "llmperf_cache_dir": (
         "",
@@ -64,6 +90,13 @@ def add_options(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--llmperf-runs", type=int, metavar="N", help="measured runs per launch (default 3)"
+    )
+    group.addoption(
+        "--llmperf-client-processes",
+        type=int,
+        metavar="N",
+        help="processes that the load client asks with (default: as many as the load needs and "
+        "the cores left to it allow)",
     )
     group.addoption(
         "--llmperf-strict",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +13,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.metrics.bounds import HealthBounds
 from pytest_llmperf.options import MODES
 
 Mode = Literal["off", "smoke", "on"]
+#: Spelled units of a bound, and how many of its own unit one of them is.
+_SHARES = {"": 1.0, "%": 0.01}
+_TIMES = {"ms": 1.0, "s": 1000.0, "us": 0.001}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +30,7 @@ class Settings:
     server of the suite. ``models`` maps a model named in a marker to the one to load instead.
     ``family_alpha`` is the false-alarm rate of all gates together, ``family`` their number, 0 for
     the number of gates collected. ``launch_cv`` is the spread between launches that is assumed
-    where too few were made to see it.
+    where too few were made to see it. ``health`` says when a run is not the server's.
     """
 
     mode: Mode
@@ -37,6 +42,7 @@ class Settings:
     accelerator: str | None
     python: str | None
     server_timeout_s: float | None
+    client_processes: int | None
     urls: Mapping[str, str] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
     log_dir: Path | None
@@ -45,6 +51,7 @@ class Settings:
     family: int
     family_alpha: float = 0.01
     launch_cv: float = 0.03
+    health: HealthBounds = field(default_factory=HealthBounds)
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Settings:
@@ -60,12 +67,14 @@ class Settings:
             accelerator=option("llmperf_accelerator"),
             python=option("llmperf_python"),
             server_timeout_s=option("llmperf_server_timeout"),
+            client_processes=_processes(option("llmperf_client_processes")),
             urls=_urls(option("llmperf_url")),
             models=_pairs(option("llmperf_model"), "--llmperf-model", key_optional=False),
             log_dir=_path(config, option("llmperf_log_dir")),
             cache_dir=_cache_dir(config),
             lock_dir=_path(config, option("llmperf_lock_dir")),
             family=_family(config),
+            health=_health(config),
         )
 
 
@@ -88,6 +97,14 @@ def _count(config: pytest.Config, name: str) -> int:
     return count
 
 
+def _processes(asked: int | None) -> int | None:
+    if asked is not None and asked < 1:
+        raise UsageMistake(
+            f"--llmperf-client-processes={asked}: expected a whole number of at least 1."
+        )
+    return asked
+
+
 def _family(config: pytest.Config) -> int:
     text = config.getini("llmperf_family")
     if not str(text).isdecimal():
@@ -95,6 +112,32 @@ def _family(config: pytest.Config) -> int:
             f"ini value llmperf_family = {text!r}: expected a number of gates, or 0 to count."
         )
     return int(text)
+
+
+def _health(config: pytest.Config) -> HealthBounds:
+    return HealthBounds(
+        cpu_share=_bound(config, "llmperf_client_cpu", _SHARES, "90%"),
+        loop_lag_ms_p99=_bound(config, "llmperf_client_lag", _TIMES, "25 ms"),
+        send_delay_ms_p99=_bound(config, "llmperf_client_send_delay", _TIMES, "5 ms"),
+        delivered_share=_bound(config, "llmperf_client_delivered", _SHARES, "99%"),
+        in_flight_share=_bound(config, "llmperf_client_in_flight", _SHARES, "90%"),
+        drift=_bound(config, "llmperf_max_drift", _SHARES, "20%"),
+    )
+
+
+def _bound(
+    config: pytest.Config, name: str, units: Mapping[str, float], example: str
+) -> float | None:
+    """A bound in its own unit; ``None`` for one that is switched off."""
+    text = str(config.getini(name)).strip()
+    if text == "off":
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(\S*)", text)
+    if match is None or match[2] not in units:
+        raise UsageMistake(
+            f"ini value {name} = {text!r}: expected a value such as {example!r}, or 'off'."
+        )
+    return float(match[1]) * units[match[2]]
 
 
 def _path(config: pytest.Config, text: str | None) -> Path | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from pytest_llmperf.records import (
+    Api,
     HttpCall,
     Json,
     LaunchPlan,
@@ -17,6 +18,8 @@ from pytest_llmperf.records import (
     ServerRequest,
     TokenizeCall,
 )
+
+from .counters import CounterNames
 
 
 @runtime_checkable
@@ -36,6 +39,15 @@ class Engine(Protocol):
         """Paths to GET once the server is ready; :meth:`identify` gets what they answer."""
 
     @property
+    def apis(self) -> tuple[Api, ...]:
+        """The APIs that it can be asked through."""
+
+    @property
+    def exact_length(self) -> Mapping[str, Json]:
+        """Fields to add to the body of a request so that exactly ``max_tokens`` tokens come back;
+        empty where the server knows none, and then fewer are no failure."""
+
+    @property
     def flush(self) -> HttpCall | None:
         """The request that empties the prefix cache while nothing runs; ``None`` if there is
         none."""
@@ -48,6 +60,10 @@ class Engine(Protocol):
     def metrics_path(self) -> str | None:
         """Where a server started by :meth:`plan` answers with metrics in Prometheus' text format;
         ``None`` if nowhere."""
+
+    @property
+    def counters(self) -> CounterNames | None:
+        """What the counters at :attr:`metrics_path` are called; ``None`` if there are none."""
 
     def plan(self, request: ServerRequest, placement: Placement) -> LaunchPlan:
         """The command, environment and probes for ``request`` at ``placement``.
@@ -67,7 +83,3 @@ class Engine(Protocol):
     def mismatch(self, identity: ServerIdentity, placement: Placement) -> str | None:
         """Why the server that answered is not the one that was planned, as one sentence, or
         ``None`` when it is. A port taken by another server is found out here."""
-
-    def request_fields(self, output_tokens: int) -> Mapping[str, Json]:
-        """Fields to add to the body of a request so that exactly ``output_tokens`` come back;
-        ``max_tokens`` is sent anyway. Empty where the server knows none."""

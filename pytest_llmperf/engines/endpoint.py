@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.records import (
+    Api,
     HttpCall,
     Json,
     LaunchPlan,
@@ -16,6 +17,7 @@ from pytest_llmperf.records import (
 )
 
 from .answers import as_text, as_whole, first_model
+from .counters import CounterNames
 
 _LENGTHS = ("max_model_len", "context_length", "max_context_length")
 
@@ -25,9 +27,13 @@ class Endpoint:
 
     name = "endpoint"
     info_paths: tuple[str, ...] = ("/v1/models",)
+    apis: tuple[Api, ...] = ("chat", "completions")
+    #: Strict services refuse fields they do not know.
+    exact_length: Mapping[str, Json] = {}
     flush: HttpCall | None = None
     tokenize: TokenizeCall | None = None
     metrics_path: str | None = None
+    counters: CounterNames | None = None
 
     def plan(self, request: ServerRequest, placement: Placement) -> LaunchPlan:  # noqa: ARG002
         """Always raises UsageMistake."""
@@ -51,7 +57,3 @@ class Endpoint:
     def mismatch(self, identity: ServerIdentity, placement: Placement) -> str | None:  # noqa: ARG002
         """See :meth:`Engine.mismatch`; nothing was planned, so nothing can differ."""
         return None
-
-    def request_fields(self, output_tokens: int) -> Mapping[str, Json]:  # noqa: ARG002
-        """None: strict services refuse fields they do not know."""
-        return {}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 
 from pytest_llmperf.records import (
+    Api,
     HttpCall,
     HttpProbe,
     Json,
@@ -21,6 +22,7 @@ from pytest_llmperf.records import (
 from . import sglang_cpu
 from .answers import as_object, as_text, as_whole, first_model
 from .arguments import Flag, merge, refuse
+from .counters import SGLANG, CounterNames
 from .sglang_logs import CAUSES, PROGRESS
 
 _RESERVED = (
@@ -53,6 +55,9 @@ class SGLang:
 
     name = "sglang"
     info_paths: tuple[str, ...] = ("/server_info", "/model_info", "/v1/models")
+    apis: tuple[Api, ...] = ("chat", "completions", "generate")
+    #: ``min_tokens`` is not needed beside it and would add work to every step.
+    exact_length: Mapping[str, Json] = {"ignore_eos": True}
     flush: HttpCall | None = HttpCall(method="POST", path="/flush_cache")
     tokenize: TokenizeCall | None = TokenizeCall(
         path="/tokenize",
@@ -61,6 +66,7 @@ class SGLang:
         body={"add_special_tokens": False},
     )
     metrics_path: str | None = "/metrics"
+    counters: CounterNames | None = SGLANG
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._environ = environ
@@ -138,11 +144,6 @@ class SGLang:
                     f"{identity.args[key]!r}, not {value!r}."
                 )
         return None
-
-    def request_fields(self, output_tokens: int) -> Mapping[str, Json]:  # noqa: ARG002
-        """See :meth:`Engine.request_fields`. ``min_tokens`` is not needed beside ``ignore_eos``
-        and would add work to every step."""
-        return {"ignore_eos": True}
 
 
 def _bytecode(environ: Mapping[str, str]) -> dict[str, str]:

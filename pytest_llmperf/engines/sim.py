@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pytest_llmperf.records import (
+    Api,
     FailureCause,
     HttpCall,
     HttpProbe,
@@ -18,6 +19,7 @@ from pytest_llmperf.records import (
 
 from .answers import as_object, as_text, as_whole, first_model
 from .arguments import refuse
+from .counters import SGLANG, CounterNames
 
 _RESERVED = (
     ("--host", "the plugin chooses the address"),
@@ -49,11 +51,14 @@ class Sim:
 
     name = "sim"
     info_paths: tuple[str, ...] = ("/server_info", "/v1/models")
+    apis: tuple[Api, ...] = ("chat", "completions", "generate")
+    exact_length: Mapping[str, Json] = {"ignore_eos": True}
     flush: HttpCall | None = HttpCall(method="POST", path="/flush_cache")
     tokenize: TokenizeCall | None = TokenizeCall(
         path="/tokenize", text_field="prompt", tokens_field="tokens"
     )
-    metrics_path: str | None = None
+    metrics_path: str | None = "/metrics"
+    counters: CounterNames | None = SGLANG
 
     def plan(self, request: ServerRequest, placement: Placement) -> LaunchPlan:
         """See :meth:`Engine.plan`."""
@@ -98,7 +103,3 @@ class Sim:
             f"the server that answers on {placement.host}:{placement.port} is not the one that was "
             f"started: it serves {identity.model!r}, not {placement.served_name!r}."
         )
-
-    def request_fields(self, output_tokens: int) -> Mapping[str, Json]:  # noqa: ARG002
-        """See :meth:`Engine.request_fields`."""
-        return {"ignore_eos": True}

@@ -17,6 +17,7 @@ UsageLevel = Literal["continuous", "final", "none"]
 USAGE_LEVELS: tuple[UsageLevel, ...] = ("continuous", "final", "none")
 
 _PATHS: Mapping[Api, str] = {"chat": "/chat/completions", "completions": "/completions"}
+_GENERATE_PATH = "/generate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,9 @@ class Target:
 
     ``url`` is its root, or ends in the version prefix (``/v1``) that the API lives under.
     ``api_fields`` are laid over every request body (what the engine needs for exact lengths, such
-    as ``ignore_eos``). ``tokenize`` says how to ask for token ids, ``None`` where it cannot.
+    as ``ignore_eos``; ``/generate`` takes it among the sampling parameters). ``tokenize`` says how
+    to ask for token ids, ``None`` where it cannot. ``exact_output`` is false where the server
+    cannot be held to an output length, so that a shorter answer is a success too.
     """
 
     url: str
@@ -33,10 +36,13 @@ class Target:
     api_fields: Mapping[str, Json] = field(default_factory=dict)
     tokenize: TokenizeCall | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    exact_output: bool = True
 
 
 def api_path(origin: Origin, api: Api) -> str:
     """The path of the generation call."""
+    if api == "generate":
+        return server_path(origin, _GENERATE_PATH)
     base = origin.base_path if origin.base_path else "/v1"
     return base + _PATHS[api]
 
@@ -55,25 +61,43 @@ def body(
     max_tokens: int | None = None,
     stream: bool = True,
 ) -> dict[str, Json]:
-    """The JSON of one generation request; sampling parameters are always explicit."""
+    """The JSON of one generation request; sampling parameters are always explicit.
+
+    ``max_tokens`` is the workload's output length unless given; one of them must be known.
+    """
     asked = workload.output_tokens if max_tokens is None else max_tokens
+    if asked is None:
+        raise ValueError(f"workload {workload.name!r} does not say how many tokens to ask for")
+    sampling: dict[str, Json] = {"temperature": workload.temperature, "top_p": 1.0}
+    if workload.api == "generate":
+        return _generate_body(prompt, sampling, asked, stream=stream, extra=target.api_fields)
     fields: dict[str, Json] = {"model": target.model}
     if workload.api == "chat":
         fields["messages"] = [{"role": "user", "content": _as_json(prompt)}]
     else:
         fields["prompt"] = _as_json(prompt)
-    fields |= {
-        "max_tokens": asked,
-        "temperature": workload.temperature,
-        "top_p": 1.0,
-        "stream": stream,
-    }
+    fields |= {"max_tokens": asked, **sampling, "stream": stream}
     if stream and usage != "none":
         options: dict[str, Json] = {"include_usage": True}
         if usage == "continuous":
             options["continuous_usage_stats"] = True
         fields["stream_options"] = options
     return fields | dict(target.api_fields)
+
+
+def _generate_body(
+    prompt: Prompt,
+    sampling: Mapping[str, Json],
+    asked: int,
+    *,
+    stream: bool,
+    extra: Mapping[str, Json],
+) -> dict[str, Json]:
+    return {
+        "text" if isinstance(prompt, str) else "input_ids": _as_json(prompt),
+        "sampling_params": {"max_new_tokens": asked, **sampling, **extra},
+        "stream": stream,
+    }
 
 
 def _as_json(prompt: Prompt) -> Json:

@@ -1,70 +1,86 @@
-"""The load client as the session uses it: a handle on a child process that does the asking.
+"""The load client as the session uses it: one or more child processes that do the asking.
 
-The child is started clean (no coverage, no debugger, no foreign threads) and may have CPU cores
-of its own; nothing that happens in the test process can delay its time stamps.
+One process absorbs what one core can. Past that, sessions are dealt out to several, which begin
+at the same instant of the one clock that all processes of a machine share; what they saw is
+merged by the requests' numbers, so the totals do not depend on how many they were.
 """
 
 from __future__ import annotations
 
+import math
 import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Mapping
+import select
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from pytest_llmperf import clock
 from pytest_llmperf.errors import ClientError, ServerError
-from pytest_llmperf.records import Pass, Workload
+from pytest_llmperf.records import Pass, RequestRecord, Workload
 
 from .asking import Target
+from .child import SILENCE_S, Child
+from .merge import merged_health
+from .workloads import request_total
 
 if TYPE_CHECKING:
-    from .messages import Command, Reply
+    from .messages import Command, Finished
     from .prompts import Part
 
-__all__ = ["LoadClient", "LoadProgress", "Target"]
+__all__ = ["LoadClient", "LoadProgress", "Target", "processes_needed"]
 
-#: A worker says something twice a second while it asks; decoding a long pass takes some seconds.
-_SILENCE_S = 300.0
-_EXIT_S = 2.0
-_ERROR_LINES = 30
-_DROPPED_PREFIXES = ("COV_", "COVERAGE_", "PYDEVD", "DEBUGPY", "PYCHARM")
-_KEPT_PYTHON = ("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE")
+#: What one process takes on by choice: past these a burst of chunks waits for its turn to be
+#: stamped for milliseconds, and so do requests that are due together.
+_STREAMS_EACH = 256
+_RATE_EACH = 1000.0
+#: From the last process being ready to the first request.
+_LEAD_NS = 20_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadProgress:
-    """How far a pass has come. ``output_tokens_so_far`` is an estimate from the reads so far,
-    which are not tokens; for people to watch, never to judge."""
+    """How far a pass has come. ``total`` is ``None`` where ``duration_s`` bounds it.
+    ``output_tokens_so_far`` is an estimate from the reads so far, which are not tokens; for people
+    to watch, never to judge."""
 
     done: int
-    total: int
+    total: int | None
     elapsed_s: float
+    duration_s: float | None
     output_tokens_so_far: int | None
+
+
+def processes_needed(workload: Workload, cores: int) -> int:
+    """How many processes a workload's load asks for, at most one for each of ``cores``."""
+    streams = (workload.concurrency or 0) / _STREAMS_EACH
+    rate = max(workload.rate or 0.0, workload.final_rate or 0.0) / _RATE_EACH
+    return max(1, min(cores, math.ceil(max(streams, rate))))
 
 
 class LoadClient:
     """Asks one target. Use as a context manager, or call :meth:`close`.
 
-    Raises :class:`ClientError` when its process cannot be started or fails.
+    ``cores`` are the CPU cores its processes stay on. ``processes`` is their number, by default as
+    many as a workload needs and the cores allow. Raises :class:`ClientError` when a process cannot
+    be started or fails.
     """
 
-    def __init__(self, target: Target, *, cores: tuple[int, ...] | None = None) -> None:
-        self._prepared: set[Workload] = set()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        self._process = subprocess.Popen(
-            _command(cores),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=clean_environment(os.environ),
-        )
+    def __init__(
+        self,
+        target: Target,
+        *,
+        cores: tuple[int, ...] | None = None,
+        processes: int | None = None,
+    ) -> None:
+        self._target = target
+        self._cores = cores
+        self._processes = processes
+        self._prepared: dict[Workload, int] = {}
+        self._children: list[Child] = []
         try:
-            self._tell(_opening(target))
-            self._await_ready()
+            self._grow(1)
         except BaseException:
             self.close()
             raise
@@ -81,20 +97,28 @@ class LoadClient:
         self.close()
 
     @property
-    def pid(self) -> int:
-        """The child's process id."""
-        return self._process.pid
+    def pids(self) -> tuple[int, ...]:
+        """The children's process ids."""
+        return tuple(child.pid for child in self._children)
 
     def prepare(self, workload: Workload) -> None:
         """Learn how to ask for exact lengths and try the workload once; outside any window.
 
         Raises :class:`ServerError`, quoting the server, when it will not serve the workload.
         """
-        from .messages import Prepare
+        from .messages import Learnt, Prepare, Prepared
 
-        self._tell(Prepare(workload))
-        self._await_ready(workload.request_timeout_s)
-        self._prepared.add(workload)
+        if not self._children:
+            raise ClientError("the load client is closed")
+        first = self._children[0]
+        first.tell(Prepare(workload))
+        prepared = first.hear(workload.request_timeout_s + SILENCE_S)
+        if not isinstance(prepared, Prepared):
+            raise ClientError("the load client answered out of turn")
+        count = self._processes or processes_needed(workload, self._most())
+        self._grow(count)
+        self._tell_all(self._children[1:count], Learnt(workload, prepared.recipe))
+        self._prepared[workload] = count
 
     def warm_up(self, workload: Workload, seed: int) -> Pass:
         """Send the workload's warm-up requests; no measured prompt begins like one of them."""
@@ -114,19 +138,45 @@ class LoadClient:
         return self._go(workload, seed, "measured", on_progress)
 
     def close(self) -> None:
-        """End the child process; harmless when it is gone."""
-        process = self._process
-        for stream in (process.stdin, process.stdout):
-            if stream is not None and not stream.closed:
-                _close_quietly(stream.close)
-        try:
-            process.wait(_EXIT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        self._errors.close()
+        """End the child processes; harmless when they are gone."""
+        while self._children:
+            self._children.pop().close()
 
-    # --- talking
+    # --- children
+
+    def _most(self) -> int:
+        """Processes that can each have a core, with one left for others where nobody said."""
+        if self._cores:
+            return len(self._cores)
+        return max(1, (os.cpu_count() or 1) - 1)
+
+    def _grow(self, count: int) -> None:
+        new = []
+        while len(self._children) < count:
+            new.append(Child(self._cores))
+            self._children.append(new[-1])
+        self._tell_all(new, _opening(self._target))
+
+    def _tell_all(self, children: Sequence[Child], command: Command) -> None:
+        """Tell each the same and wait until each is ready."""
+        for child in children:
+            child.tell(command)
+        self._await_ready(children)
+
+    def _await_ready(self, children: Sequence[Child]) -> None:
+        from .messages import Ready
+
+        trouble: ServerError | None = None
+        for child in children:
+            try:
+                if not isinstance(child.hear(), Ready):
+                    raise ClientError("the load client answered out of turn")
+            except ServerError as error:
+                trouble = error
+        if trouble is not None:
+            raise trouble
+
+    # --- a pass
 
     def _go(
         self,
@@ -135,85 +185,105 @@ class LoadClient:
         part: Part,
         on_progress: Callable[[LoadProgress], None] | None,
     ) -> Pass:
-        from .messages import Finished, Go, Progress
+        from .messages import Start
 
         if workload not in self._prepared:
             self.prepare(workload)
-        self._tell(Go(workload, seed, part))
-        while True:
-            reply = self._hear(_SILENCE_S)
-            if isinstance(reply, Finished):
-                return reply.result
-            if isinstance(reply, Progress) and on_progress is not None:
-                on_progress(
-                    LoadProgress(
-                        done=reply.done,
-                        total=reply.total,
-                        elapsed_s=reply.elapsed_s,
-                        output_tokens_so_far=reply.tokens,
-                    )
-                )
-
-    def _await_ready(self, patience_s: float = 0.0) -> None:
-        from .messages import Ready
-
-        if not isinstance(self._hear(patience_s + _SILENCE_S), Ready):
-            raise ClientError("the load client answered out of turn")
-
-    def _tell(self, command: Command) -> None:
-        from .messages import write_frame
-
-        stdin = self._process.stdin
-        if stdin is None or stdin.closed:
-            raise ClientError("the load client is closed")
-        try:
-            write_frame(stdin.fileno(), command)
-        except BrokenPipeError:
-            raise self._died() from None
-
-    def _hear(self, silence_s: float) -> Reply:
-        import msgspec
-
-        from .messages import Failed, Reply, read_frame
-
-        frame = read_frame(lambda size: self._read(size, silence_s))
-        if frame is None:
-            raise self._died()
-        reply: Reply = msgspec.msgpack.decode(frame, type=Reply)
-        if isinstance(reply, Failed):
-            raise ServerError(reply.summary, cause=reply.cause, remedy=reply.remedy)
-        return reply
-
-    def _read(self, size: int, silence_s: float) -> bytes:
-        import select
-
-        stdout = self._process.stdout
-        if stdout is None or stdout.closed:
-            raise ClientError("the load client is closed")
-        if not select.select([stdout], [], [], silence_s)[0]:
-            self._process.kill()
-            raise ClientError(f"the load client said nothing for {silence_s:g} s and was ended")
-        return os.read(stdout.fileno(), size)
-
-    def _died(self) -> ClientError:
-        try:
-            status: int | None = self._process.wait(_EXIT_S)
-        except subprocess.TimeoutExpired:
-            status = None
-        self._errors.seek(0)
-        lines = self._errors.read().decode("utf-8", "replace").splitlines()[-_ERROR_LINES:]
-        said = "\n".join(f"  | {line}" for line in lines) or "  | (nothing)"
-        return ClientError(
-            f"the load client's process ended by itself (status {status}); "
-            f"nothing it measured can be believed. It said:\n{said}"
+        children = self._children[: self._prepared[workload]]
+        self._get_ready(children, workload, seed, part)
+        started_at = datetime.now(UTC).isoformat()
+        start_ns = clock.now_ns() + _LEAD_NS
+        for child in children:
+            child.tell(Start(start_ns))
+        meter = _Meter(workload, len(children), on_progress)
+        shares = _collect(children, meter)
+        records = _merged(children, shares)
+        return Pass(
+            seed=seed,
+            started_at=started_at,
+            started_ns=start_ns,
+            records=records,
+            client=merged_health([share.health for share in shares], records),
         )
 
+    def _get_ready(
+        self, children: Sequence[Child], workload: Workload, seed: int, part: Part
+    ) -> None:
+        from .messages import Abandon, Go
+        from .supply import Shard
 
-def _close_quietly(close: Callable[[], None]) -> None:
-    try:
-        close()
-    except BrokenPipeError:
-        return  # the child is gone already, which is what closing is for
+        for number, child in enumerate(children):
+            shard = Shard(number=number, of=len(children))
+            child.tell(Go(workload=workload, seed=seed, part=part, shard=shard))
+        try:
+            self._await_ready(children)
+        except ServerError:
+            self._tell_all(children, Abandon())
+            raise
+
+
+class _Meter:
+    """Adds up what the processes say of their progress."""
+
+    def __init__(
+        self, workload: Workload, count: int, told: Callable[[LoadProgress], None] | None
+    ) -> None:
+        self._workload = workload
+        self._total = request_total(workload)
+        self._told = told
+        self._done = [0] * count
+        self._reads = [0] * count
+
+    def note(self, number: int, done: int, reads: int, elapsed_s: float) -> None:
+        self._done[number] = done
+        self._reads[number] = reads
+        if self._told is not None:
+            self._told(
+                LoadProgress(
+                    done=sum(self._done),
+                    total=self._total,
+                    elapsed_s=elapsed_s,
+                    duration_s=self._workload.duration_s,
+                    output_tokens_so_far=sum(self._reads),
+                )
+            )
+
+
+def _collect(children: Sequence[Child], meter: _Meter) -> list[Finished]:
+    """What each child saw; in the meantime their progress goes to ``meter``."""
+    from .messages import Finished, Progress
+
+    shares: dict[int, Finished] = {}
+    while len(shares) < len(children):
+        open_ones = [number for number in range(len(children)) if number not in shares]
+        for number in _speaking(children, open_ones):
+            match children[number].hear():
+                case Progress(done, reads, elapsed_s):
+                    meter.note(number, done, reads, elapsed_s)
+                case Finished() as share:
+                    shares[number] = share
+                case _:
+                    raise ClientError("the load client answered out of turn")
+    return [shares[number] for number in range(len(children))]
+
+
+def _speaking(children: Sequence[Child], numbers: Sequence[int]) -> list[int]:
+    """Those of ``numbers`` that have something to say, the first of them if all stay silent:
+    hearing it will tell why."""
+    by_descriptor = {children[number].fileno(): number for number in numbers}
+    ready, _, _ = select.select(list(by_descriptor), [], [], SILENCE_S)
+    return [by_descriptor[descriptor] for descriptor in ready] or [numbers[0]]
+
+
+def _merged(children: Sequence[Child], shares: Sequence[Finished]) -> tuple[RequestRecord, ...]:
+    from .reading import to_record
+    from .spill import SpillReader
+
+    records = []
+    for child, share in zip(children, shares, strict=True):
+        reader = SpillReader(child.spill.fileno(), share.spilled_at)
+        records += [to_record(row, reader.chunks(row.chunk_count)) for row in share.rows]
+    return tuple(sorted(records, key=lambda record: record.index))
 
 
 def _opening(target: Target) -> Command:
@@ -225,27 +295,5 @@ def _opening(target: Target) -> Command:
         api_fields=dict(target.api_fields),
         tokenize=asdict(target.tokenize) if target.tokenize else None,
         headers=list(target.headers),
+        exact_output=target.exact_output,
     )
-
-
-def _command(cores: tuple[int, ...] | None) -> list[str]:
-    # -P: the directory we happen to be in must not shadow the standard library.
-    command = [sys.executable, "-P", "-X", "utf8", "-m", "pytest_llmperf.load.worker"]
-    if cores:
-        command += ["--cores", ",".join(str(core) for core in cores)]
-    return command
-
-
-def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """``environ`` without what makes a Python process trace, debug or profile itself."""
-    kept = {
-        name: value
-        for name, value in environ.items()
-        if not name.startswith(_DROPPED_PREFIXES)
-        and (not name.startswith("PYTHON") or name in _KEPT_PYTHON)
-    }
-    home = Path(__file__).parents[2]
-    if home.name not in ("site-packages", "dist-packages"):  # a checkout that is not installed
-        paths = [kept["PYTHONPATH"]] if kept.get("PYTHONPATH") else []
-        kept["PYTHONPATH"] = os.pathsep.join([*paths, str(home)])
-    return kept

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from pytest_llmperf.records import ClientHealth, Pass, Workload
+from pytest_llmperf.records import Workload
 
+from .health import WorkerHealth
 from .prompts import Part
 from .reading import RequestRow
+from .rehearsal import Recipe
+from .supply import Shard
 
 _LENGTH = struct.Struct(">Q")
 
@@ -25,62 +28,79 @@ class OpenTarget(msgspec.Struct, tag="open", kw_only=True):
     api_fields: dict[str, Any]
     tokenize: dict[str, Any] | None
     headers: list[tuple[str, str]]
+    exact_output: bool = True
 
 
 class Prepare(msgspec.Struct, tag="prepare"):
+    """Learn how to ask for a workload; answered by :class:`Prepared`."""
+
     workload: Workload
 
 
-class Go(msgspec.Struct, tag="go"):
+class Learnt(msgspec.Struct, tag="learnt"):
+    """What another worker has learnt; answered by :class:`Ready`."""
+
+    workload: Workload
+    recipe: Recipe
+
+
+class Go(msgspec.Struct, tag="go", kw_only=True):
+    """Get one pass ready, or a share of it; answered by :class:`Ready`."""
+
     workload: Workload
     seed: int
     part: Part
+    shard: Shard = Shard()
 
 
-Command = OpenTarget | Prepare | Go
+class Start(msgspec.Struct, tag="start"):
+    """Send it from ``at_ns`` of the clock on, which all processes of a machine share; answered
+    by :class:`Progress` and in the end by :class:`Finished`."""
+
+    at_ns: int
+
+
+class Abandon(msgspec.Struct, tag="abandon"):
+    """Let go of what was got ready; answered by :class:`Ready`."""
+
+
+Command = OpenTarget | Prepare | Learnt | Go | Start | Abandon
 
 
 class Ready(msgspec.Struct, tag="ready"):
     pass
 
 
+class Prepared(msgspec.Struct, tag="prepared"):
+    recipe: Recipe
+
+
 class Progress(msgspec.Struct, tag="progress"):
-    """``tokens`` is an estimate from the number of reads."""
+    """``reads`` is how often the socket gave something, about once for each token."""
 
     done: int
-    total: int
+    reads: int
     elapsed_s: float
-    tokens: int
 
 
-class Finished(msgspec.Struct, tag="finished"):
-    result: Pass
+class Finished(msgspec.Struct, tag="finished", kw_only=True):
+    """One worker's share of a pass. The columns of all ``rows`` lie in the spill file from
+    ``spilled_at`` on, in the same order."""
+
+    rows: list[RequestRow]
+    spilled_at: int
+    health: WorkerHealth
 
 
 class Failed(msgspec.Struct, tag="failed"):
     """The worker is well; what it was asked could not be done."""
 
-    kind: Literal["server", "usage"]
     summary: str
     cause: str = ""
     remedy: str = ""
 
 
-Reply = Ready | Progress | Finished | Failed
-
-
-class PassRow(msgspec.Struct, kw_only=True):
-    """A :class:`~pytest_llmperf.records.Pass` on its way; encodes to the same bytes."""
-
-    seed: int
-    started_at: str
-    started_ns: int
-    records: list[RequestRow]
-    client: ClientHealth
-
-
-class FinishedRow(msgspec.Struct, tag="finished"):
-    result: PassRow
+Reply = Ready | Prepared | Progress | Finished | Failed
 
 
 def write_frame(descriptor: int, message: object) -> None:

@@ -1,9 +1,10 @@
-"""Prompts of an exact number of tokens, decided by a seed alone; pure.
+"""Prompts of an exact number of tokens, each decided by a seed and its own number alone; pure.
 
-A prompt is a sequence drawn from a pool of units that each cost one token: token ids, words, or
-single characters where the tokenizer works byte by byte. No two prompts of a pass begin alike as
-far as the pool allows, so that a prefix cache finds nothing; prompts for warming up begin with
-units that measured ones never begin with.
+A prompt is a sequence of units that each cost one token: token ids, words, or single characters
+where the tokenizer works byte by byte. No two prompts of a pass begin alike as far as the pool
+allows, so that a prefix cache finds nothing; prompts for warming up begin with units that measured
+ones never begin with. What follows the beginning is cut out of one long supply, which is drawn
+once: that costs microseconds a prompt, and any process makes the same prompt for the same number.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ import random
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from hashlib import blake2b
+from typing import Generic, Literal, TypeVar
 
 Part = Literal["measured", "warmup"]
 T = TypeVar("T")
 
 #: Every fourth unit may begin only prompts that are not measured.
 _RESERVED_EVERY = 4
+#: Units drawn for a supply.
+_SUPPLY = 1 << 16
 
 _WORD_LIST = """
 time year people way day man thing woman life child world school state family student group
@@ -66,36 +70,75 @@ class IdPool:
     ids: tuple[int, ...]
 
 
+class Sequences(Generic[T]):
+    """Sequences of units by number: number ``n`` of equal ``key``, ``part`` and ``items`` is always
+    the same.
+
+    The first units of each, taken as the digits of its number, never repeat while they can count
+    that far.
+    """
+
+    def __init__(self, items: Sequence[T], *, key: str, part: Part) -> None:
+        name = f"{part}:{key}"
+        chance = random.Random(name)
+        self._first = _share(items, part)
+        self._later = list(items)
+        chance.shuffle(self._first)
+        chance.shuffle(self._later)
+        self._supply = chance.choices(self._later, k=_SUPPLY)
+        self._name = name.encode()
+
+    def starting(self, number: int, length: int) -> list[T]:
+        """Sequence ``number``, which begins like no other one."""
+        rest, digit = divmod(number, len(self._first))
+        beginning = [self._first[digit]]
+        while rest:
+            rest, digit = divmod(rest, len(self._later))
+            beginning.append(self._later[digit])
+        more = length - len(beginning)
+        if more <= 0:
+            return beginning[:length]
+        return beginning + self.following(str(number), more)
+
+    def following(self, label: str, length: int) -> list[T]:
+        """Units to put behind others, decided by ``label``; may begin like any."""
+        at = uniform(self._name, label, 0, _SUPPLY - 1)
+        cut = self._supply[at : at + length]
+        while len(cut) < length:
+            cut += self._supply[: length - len(cut)]
+        return cut
+
+
+def uniform(name: bytes, label: str, low: int, high: int) -> int:
+    """A whole number from ``low`` to ``high``, both included, decided by the two names alone."""
+    digest = blake2b(label.encode(), digest_size=8, key=blake2b(name).digest()).digest()
+    return low + (int.from_bytes(digest, "big") * (high - low + 1) >> 64)
+
+
+def bounds(mean: int, spread: float) -> tuple[int, int]:
+    """The least and the greatest length where lengths have ``mean`` and ``spread``.
+
+    They lie equally far from the mean, so that a uniform draw keeps it.
+    """
+    reach = int(mean * spread + 1e-9)
+    return mean - reach, mean + reach
+
+
 def texts(units: Units, tokens: int, *, seed: int, count: int, part: Part) -> list[str]:
     """``count`` texts of the lead and ``tokens`` units each."""
-    drawn = _sequences(units.items, tokens, seed=seed, count=count, part=part)
-    return [units.joint.join([units.lead, *sequence]) for sequence in drawn]
+    sequences = Sequences(units.items, key=str(seed), part=part)
+    return [as_text(units, sequences.starting(number, tokens)) for number in range(count)]
+
+
+def as_text(units: Units, sequence: Sequence[str]) -> str:
+    """The text of a sequence of units."""
+    return units.joint.join([units.lead, *sequence])
 
 
 def id_lists(pool: IdPool, tokens: int, *, seed: int, count: int, part: Part) -> list[list[int]]:
     """``count`` lists of ``tokens`` token ids each."""
-    return _sequences(pool.ids, tokens, seed=seed, count=count, part=part)
-
-
-def _sequences(
-    items: Sequence[T], length: int, *, seed: int, count: int, part: Part
-) -> list[list[T]]:
-    """Sequences whose first units, taken as the digits of a number, never repeat while they can
-    count that far."""
-    chance = random.Random(f"{part}:{seed}")
-    first = _share(items, part)
-    later = list(items)
-    chance.shuffle(first)
-    chance.shuffle(later)
-    made = []
-    for index in range(count):
-        rest, digit = divmod(index, len(first))
-        prefix = [first[digit]]
-        while rest:
-            rest, digit = divmod(rest, len(later))
-            prefix.append(later[digit])
-        made.append((prefix + chance.choices(later, k=max(0, length - len(prefix))))[:length])
-    return made
+    sequences = Sequences(pool.ids, key=str(seed), part=part)
+    return [sequences.starting(number, tokens) for number in range(count)]
 
 
 def _share(items: Sequence[T], part: Part) -> list[T]:

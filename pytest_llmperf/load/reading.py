@@ -1,28 +1,29 @@
-"""What the events of one response add up to: chunks, tokens, and whether it is a success.
+"""What a response adds up to: its chunks, its tokens, and whether it is a success.
 
-Pure: events go in with their arrival times, a row comes out. JSON is read by msgspec into just
-the fields that the metrics need.
+Pure: events go in with their arrival times, a row and its chunks come out. However events are
+grouped on their way in, the outcome is the same; of their texts nothing is kept.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import msgspec
 
-from pytest_llmperf.records import Api, ChunkKind, RequestRecord
+from pytest_llmperf.records import Chunks, RequestRecord
 
-_DETAIL_CHARACTERS = 500
-_OPEN_TAG, _CLOSE_TAG = "<think>", "</think>"
+from .columns import Columns
+from .dialects import Heard, dialect
+from .events import UNREADABLE, Totals, error_in, error_message
+from .planned import Asked
+from .thinking import Thinking
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a response is judged against."""
-
-    output_tokens: int
-    api: Api
+_DONE = b"[DONE]"
+#: Finish reasons by which a server says that it has given up.
+_GIVEN_UP = frozenset({"abort", "error"})
+#: Events that a response may have for each token asked for, and beside them.
+_EVENTS_PER_TOKEN, _EVENTS_BESIDE = 4, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +34,9 @@ class Trouble:
     detail: str
 
 
-class ChunkRow(msgspec.Struct, gc=False):
-    """A :class:`~pytest_llmperf.records.Chunk` while it is still being worked on; same fields."""
-
-    at_ns: int
-    kind: ChunkKind
-    characters: int
-    cumulative_tokens: int | None
-
-
 class RequestRow(msgspec.Struct, kw_only=True):
-    """A :class:`~pytest_llmperf.records.RequestRecord` in the same state; same fields."""
+    """A :class:`~pytest_llmperf.records.RequestRecord` on its way: the same fields, but for its
+    chunks, of which it knows only how many there are."""
 
     index: int
     written_ns: int
@@ -56,240 +49,178 @@ class RequestRow(msgspec.Struct, kw_only=True):
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
     token_source: str | None = None
-    chunks: list[ChunkRow] = []
     detail: str = ""
     connect_ns: int | None = None
+    scheduled_ns: int | None = None
+    asked_input: int | None = None
+    asked_output: int | None = None
+    streamed: bool = True
+    session: int = 0
+    turn: int = 0
+    chunk_count: int = 0
 
 
-def to_record(row: RequestRow) -> RequestRecord:
+_SHARED_FIELDS = tuple(each.name for each in fields(RequestRecord) if each.name != "chunks")
+
+
+def to_record(row: RequestRow, chunks: Chunks) -> RequestRecord:
     """The frozen record that other rooms read."""
-    return msgspec.convert(row, RequestRecord, from_attributes=True)
-
-
-# --- JSON
-
-
-class _Delta(msgspec.Struct, gc=False):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    delta: _Delta | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-    token_ids: list[int] | None = None
-    logprobs: Any = None
-
-
-class _PromptDetails(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-
-
-class _CompletionDetails(msgspec.Struct, gc=False):
-    reasoning_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-
-
-class _Event(msgspec.Struct, gc=False):
-    choices: list[_Choice] = []
-    usage: _Usage | None = None
-    error: Any = None
-    object: str | None = None
-
-
-_decode_event = msgspec.json.Decoder(_Event).decode
+    return RequestRecord(chunks=chunks, **{name: getattr(row, name) for name in _SHARED_FIELDS})
 
 
 class Reading:
-    """What the events of one response add up to."""
+    """What has been read of one response.
 
-    __slots__ = (
-        "asked", "done", "error", "finish_at", "finish_reason", "has_reasoning_field", "ids",
-        "rows", "texts", "usage",
-    )  # fmt: skip
+    ``over`` is true once no further event matters: after the end marker, an error, an event that
+    cannot be read (``unreadable`` says why), or many times the events that were asked for
+    (``crowded``).
+    """
 
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
-        self.rows: list[ChunkRow] = []
-        self.texts: list[str] = []
-        self.ids = 0
-        self.usage: _Usage | None = None
-        self.finish_reason: str | None = None
-        self.finish_at: int | None = None
-        self.has_reasoning_field = False
         self.done = False
-        self.error: str | None = None
+        self.crowded = False
+        self._heard = Heard(thinking=Thinking(closing_suffices=asked.api == "chat"))
+        self._dialect = dialect(asked.api, self._heard)
+        self._most = _EVENTS_PER_TOKEN * asked.output_tokens + _EVENTS_BESIDE
+        self._totals = Totals()
 
-    def take(self, at_ns: int, data: bytes, name: str) -> bool:
-        """Read one event; false once nothing after it matters. Raises msgspec errors."""
-        if data == b"[DONE]":
-            self.done = True
-            return False
-        event = _decode_event(data)
-        if event.error is not None or name == "error" or event.object == "error":
-            self.error = _error_text(data)
-            return False
-        usage = event.usage
-        if usage is not None:
-            self.usage = usage
-        if event.choices:
-            self._choice(at_ns, event.choices[0], usage)
-        else:
-            self.rows.append(ChunkRow(at_ns, "none", 0, None))
-            self.texts.append("")
-        return True
+    @property
+    def over(self) -> bool:
+        return self.done or self.crowded or self._heard.broken
 
-    def _choice(self, at_ns: int, choice: _Choice, usage: _Usage | None) -> None:
-        delta = choice.delta
-        text = (delta.content if delta else choice.text) or ""
-        kind: ChunkKind = "answer" if text else "none"
-        if delta and (thought := delta.reasoning_content or delta.reasoning):
-            self.has_reasoning_field = True
-            kind = "answer" if text else "reasoning"
-            text = thought + text
-        cumulative = usage.completion_tokens if usage is not None else None
-        if cumulative is None:
-            cumulative = self._count_ids(choice)
-        if choice.finish_reason:
-            self.finish_reason = choice.finish_reason
-            self.finish_at = len(self.rows)
-        self.rows.append(ChunkRow(at_ns, kind, len(text), cumulative))
-        self.texts.append(text)
+    @property
+    def unreadable(self) -> str:
+        return self._heard.unreadable
 
-    def _count_ids(self, choice: _Choice) -> int | None:
-        """Tokens so far by the ids or log probabilities that a chunk carries, if it does."""
-        if choice.token_ids is not None:
-            self.ids += len(choice.token_ids)
-        elif isinstance(choice.logprobs, dict):
-            listed = choice.logprobs.get("content") or choice.logprobs.get("tokens") or ()
-            self.ids += len(listed)
-        else:
-            return None
-        return self.ids
+    @property
+    def error(self) -> str | None:
+        """The server's words, if it sent an error."""
+        return self._heard.error
+
+    @property
+    def columns(self) -> Columns:
+        return self._heard.columns
+
+    def take(self, stamps: Sequence[int], datas: Sequence[bytes]) -> None:
+        """Read events by their data, each with the time it was complete at."""
+        if self.over:
+            return
+        room = self._most - len(self.columns)
+        ended = _DONE in datas
+        if ended:
+            datas = datas[: datas.index(_DONE)]
+        crowded = len(datas) > room
+        self._dialect.stream(datas[:room] if crowded else datas)
+        self.columns.stamp(stamps)
+        if not self._heard.broken:
+            self.crowded = crowded
+            self.done = ended and not crowded
+
+    def fail(self, data: bytes) -> None:
+        """Take an event that is named an error."""
+        if not self.over:
+            self._heard.error = error_message(data)
+
+    def take_whole(self, at_ns: int, body: bytes) -> None:
+        """Read a response that came in one piece, complete at ``at_ns``."""
+        self._heard.error = error_in(body)
+        if self.over:
+            return
+        try:
+            self._dialect.whole(body)
+        except UNREADABLE as error:
+            self._heard.unreadable = f"{error}: {body[:80]!r}"
+        self.columns.stamp((at_ns,))
+        self.done = True
+
+    def settle(self) -> None:
+        """Draw the conclusions that need the whole response."""
+        heard = self._heard
+        try:
+            self._totals = self._dialect.totals()
+        except UNREADABLE as error:
+            heard.unreadable = heard.unreadable or str(error)
+        if heard.thinking is not None and heard.thinking.characters != 0:
+            self.columns.mark_thought(heard.thinking.characters)
+        self.columns.settle(self._totals.output, heard.finish_row)
 
     def count(self) -> tuple[int | None, str | None]:
         """Output tokens, and how they are known."""
-        if self.usage is not None and self.usage.completion_tokens is not None:
-            return self.usage.completion_tokens, "usage"
-        if self.ids:
-            return self.ids, "ids"
-        chunks = sum(row.kind != "none" for row in self.rows)
-        return chunks, "chunks"
+        if self._totals.output is not None:
+            return self._totals.output, "usage"
+        if self._heard.ids:
+            return self._heard.ids, "ids"
+        return (self.columns.carrying, "chunks") if self.asked.stream else (None, None)
 
-    def settle(self) -> None:
-        """What can only be said once the whole response is known."""
-        if not self.has_reasoning_field:
-            _mark_thinking(self.rows, self.texts, self.asked.api)
-        total = self.usage.completion_tokens if self.usage else None
-        counted = [row.cumulative_tokens for row in self.rows if row.kind != "none"]
-        if None in counted:  # a total at the end is no running count
-            for row in self.rows:
-                row.cumulative_tokens = None
-        elif counted and self.finish_at is not None and total is not None:
-            # Tokens that showed no text (half a character, an end token) came by the finish.
-            last = max((row.cumulative_tokens or 0 for row in self.rows), default=0)
-            if total > last:
-                self.rows[self.finish_at].cumulative_tokens = total
+    def fill(self, row: RequestRow) -> None:
+        """Write into ``row`` what was read."""
+        row.finish_reason = self._heard.finish_reason
+        row.output_tokens, row.token_source = self.count()
+        row.prompt_tokens = self._totals.prompt
+        row.cached_tokens = self._totals.cached
+        row.reasoning_tokens = self._totals.reasoning
 
-
-def _mark_thinking(rows: list[ChunkRow], texts: list[str], api: Api) -> None:
-    """Find ``<think>`` ... ``</think>`` in plain content, for servers that do not split it off.
-
-    A chat template may open the tag in the prompt, so there a closing tag alone is enough.
-    """
-    whole = "".join(texts)
-    opened = whole.lstrip().startswith(_OPEN_TAG)
-    closed = whole.find(_CLOSE_TAG)
-    if not opened and (closed < 0 or api != "chat"):
-        return
-    limit = closed + len(_CLOSE_TAG) if closed >= 0 else len(whole)
-    at = 0
-    for row, text in zip(rows, texts, strict=True):
-        at += len(text)
-        if text and at <= limit:
-            row.kind = "reasoning"
-
-
-def _error_text(data: bytes) -> str:
-    try:
-        document = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return data.decode("utf-8", "replace")[:_DETAIL_CHARACTERS]
-    error = document.get("error", document) if isinstance(document, dict) else document
-    for key in ("message", "detail"):
-        if isinstance(error, dict) and error.get(key):
-            error = error[key]
-    text = error if isinstance(error, str) else msgspec.json.encode(error).decode()
-    return text[:_DETAIL_CHARACTERS]
-
-
-def error_in(body: bytes) -> str | None:
-    """The message of the ``error`` that a JSON document carries, if it does."""
-    try:
-        found = msgspec.json.decode(body, type=_Event).error is not None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    def unfinished(self) -> Trouble | None:
+        """What keeps a response from being complete, if anything."""
+        reason = self._heard.finish_reason
+        if reason is None:
+            return Trouble("no_finish", "no finish reason was given")
+        if reason in _GIVEN_UP:
+            said = self._heard.finish_message or f"the server finished it with {reason!r}"
+            return Trouble("aborted", said)
+        if not self.done:
+            return Trouble("no_done", "the stream ended without [DONE]")
         return None
-    return _error_text(body) if found else None
 
 
-def error_message(body: bytes) -> str:
-    """What a server's error response says, as plainly as it can be had."""
-    return _error_text(body) if body.strip() else "no text"
-
-
-def settle(row: RequestRow, reading: Reading, trouble: Trouble | None) -> None:
-    """Fill ``row`` from its events and name the first thing that keeps it from being a success.
+def settle(row: RequestRow, reading: Reading, trouble: Trouble | None) -> Chunks:
+    """Fill ``row`` from what was read and name the first thing that keeps it from being a
+    success; its chunks.
 
     ``trouble`` is what was wrong below the events (the socket, HTTP, the framing), if anything.
     """
     reading.settle()
-    row.chunks = reading.rows
-    row.finish_reason = reading.finish_reason
-    row.output_tokens, row.token_source = reading.count()
-    _take_usage(row, reading.usage)
+    reading.fill(row)
+    found = _first_trouble(row, reading, trouble)
+    row.failure, row.detail = (found.failure, found.detail) if found else (None, "")
+    row.chunk_count = len(reading.columns)
+    return reading.columns.freeze()
+
+
+def _first_trouble(row: RequestRow, reading: Reading, below: Trouble | None) -> Trouble | None:
     if reading.error is not None:
-        trouble = Trouble("stream_error", reading.error)
-    trouble = trouble or _unfinished(reading) or _wrong_length(row, reading.asked.output_tokens)
-    row.failure, row.detail = (trouble.failure, trouble.detail) if trouble else (None, "")
+        return Trouble("stream_error", reading.error)
+    endless = reading.crowded or (below is not None and below.failure == "timeout")
+    if endless and (row.output_tokens or 0) > reading.asked.output_tokens:
+        return _too_many(row, reading.asked)
+    if below is not None:
+        return below
+    if reading.unreadable:
+        return Trouble("garbage", reading.unreadable)
+    if reading.crowded:
+        said = f"more than {row.chunk_count} events for {reading.asked.output_tokens} tokens"
+        return Trouble("long", said)
+    return reading.unfinished() or _wrong_length(row, reading.asked)
 
 
-def _take_usage(row: RequestRow, usage: _Usage | None) -> None:
-    if usage is None:
-        return
-    row.prompt_tokens = usage.prompt_tokens
-    if usage.prompt_tokens_details is not None:
-        row.cached_tokens = usage.prompt_tokens_details.cached_tokens
-    row.reasoning_tokens = usage.reasoning_tokens
-    if usage.completion_tokens_details is not None:
-        row.reasoning_tokens = usage.completion_tokens_details.reasoning_tokens
-
-
-def _unfinished(reading: Reading) -> Trouble | None:
-    if reading.finish_reason is None:
-        return Trouble("no_finish", "no finish reason was given")
-    if not reading.done:
-        return Trouble("no_done", "the stream ended without [DONE]")
-    return None
-
-
-def _wrong_length(row: RequestRow, asked: int) -> Trouble | None:
-    count = row.output_tokens or 0
-    if count == asked:
-        return None
+def _wrong_length(row: RequestRow, asked: Asked) -> Trouble | None:
+    count, wanted = row.output_tokens, asked.output_tokens
     if count == 0:
         return Trouble("empty", "not one output token")
-    if row.token_source == "chunks":  # noqa: S105 - where the number comes from
+    if count is None:
+        return Trouble("no_usage", "the server reports no token counts")
+    if row.token_source == "chunks" and not (asked.exact and count == wanted):  # noqa: S105 - a name
         return Trouble(
             "no_usage", f"the server reports no token counts; {count} chunks carried text"
         )
-    said = f"{count} output tokens where {asked} were asked for"
-    return Trouble("short" if count < asked else "long", said)
+    if count > wanted:
+        return _too_many(row, asked)
+    if count < wanted and asked.exact:
+        return Trouble("short", f"{count} output tokens where {wanted} were asked for")
+    return None
+
+
+def _too_many(row: RequestRow, asked: Asked) -> Trouble:
+    said = f"{row.output_tokens} output tokens where {asked.output_tokens} were asked for"
+    return Trouble("long", said)

@@ -8,101 +8,60 @@ a server will refuse is known, in its own words, before a window opens.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from pytest_llmperf.errors import ServerError
-from pytest_llmperf.records import Json, TokenizeCall, Workload
+from pytest_llmperf.records import Api, Json, TokenizeCall, Workload
 
-from .asking import USAGE_LEVELS, Prompt, Target, UsageLevel, api_path, body, post, server_path
-from .decode import Http
-from .prompts import IdPool, Part, Units, id_lists, texts
-from .reading import error_in, error_message
+from .asking import USAGE_LEVELS, Prompt, Target, UsageLevel, api_path, body, server_path
+from .calls import Calls
+from .decode import decode
+from .events import error_in, error_message
+from .planned import Asked, Turn
+from .prompts import WORDS, IdPool, Units, bounds, id_lists, texts
 from .tokens import Count, Ids, learn_pool, learn_units
-from .wire import Connection, Exchange, Origin, open_connection
+from .wire import Exchange, Origin
 
 _CALL_TIMEOUT_S = 60.0
 _POLL_S = 0.005
 _CORRECTIONS = 3
 _TRIAL_TOKENS = 8
+#: How long a server may think before it refuses what it does not stream.
+_REFUSAL_S = 2.0
+#: APIs that take a prompt as token ids.
+_TAKING_IDS: tuple[Api, ...] = ("completions", "generate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """How to build a workload's requests for one server.
 
-    ``overhead`` is what the chat template adds to a text, in tokens; ``units`` or ``pool``,
-    whichever the API takes, is what prompts are made of.
+    ``overhead`` is what the server puts around a text, in tokens, and ``message_overhead`` what a
+    further pair of messages (an answer, a question) costs beyond their units; both count the lead
+    of each text. ``units`` or ``pool``, whichever the API takes, is what prompts are made of;
+    neither is there for prompts that stand in a file.
     """
 
     usage: UsageLevel
     overhead: int = 0
+    message_overhead: int = 0
     units: Units | None = None
     pool: IdPool | None = None
 
-    def prompts(self, workload: Workload, *, seed: int, count: int, part: Part) -> list[Prompt]:
-        """Prompts that come to ``workload.input_tokens`` on the server."""
-        if self.pool is not None:
-            lists = id_lists(self.pool, workload.input_tokens, seed=seed, count=count, part=part)
-            return list(lists)
-        if self.units is None:
-            raise ValueError("a recipe needs units or a pool")
-        tokens = workload.input_tokens - self.overhead
-        return list(texts(self.units, tokens, seed=seed, count=count, part=part))
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lengths:
+    """Of a workload's largest request, in tokens; ``None`` where nobody knows."""
 
-class Calls:
-    """Plain requests to the server, one at a time, outside any window."""
+    input_tokens: int | None
+    output_tokens: int | None
 
-    def __init__(self, origin: Origin, target: Target) -> None:
-        self._origin = origin
-        self._target = target
-        self._connection: Connection | None = None
-
-    async def post(self, path: str, content: Json, timeout_s: float) -> tuple[int, bytes]:
-        """Status and body of one POST. Raises :class:`ServerError` when there is no answer."""
-        connection = await self.begin(path, content)
-        exchange = connection.exchange
-        try:
-            async with asyncio.timeout(timeout_s):
-                while not exchange.ended_ns:
-                    await asyncio.sleep(_POLL_S / 10)
-        except TimeoutError:
-            connection.abort("timeout")
-            raise ServerError(
-                f"no answer from {self._where(path)} within {timeout_s:g} s"
-            ) from None
-        http = Http()
-        http.feed(b"".join(exchange.reads))
-        if http.status is None or not http.complete:
-            raise ServerError(f"no usable answer from {self._where(path)}: {exchange.detail}")
-        return http.status, b"".join(http.pieces)
-
-    async def begin(self, path: str, content: Json) -> Connection:
-        """Send one POST and leave its answer to the caller."""
-        payload = post(self._origin, path, content, self._target.headers)
-        if self._connection is None or not self._connection.usable:
-            try:
-                self._connection = await open_connection(
-                    self._origin, lambda _: None, timeout_s=_CALL_TIMEOUT_S
-                )
-            except OSError as error:
-                raise ServerError(
-                    f"cannot connect to {self._origin.authority}: {error}",
-                    remedy="check that the server still runs and that its address is right",
-                ) from None
-        self._connection.send(Exchange(0), payload)
-        return self._connection
-
-    async def close(self) -> None:
-        """Drop the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            await asyncio.sleep(0)  # the socket is released in the loop's next turn
-
-    def _where(self, path: str) -> str:
-        return f"{self._origin.authority}{path}"
+    def __str__(self) -> str:
+        known = (self.input_tokens, "in"), (self.output_tokens, "out")
+        return ", ".join(f"{count} tokens {way}" for count, way in known if count is not None)
 
 
 class Rehearsal:
@@ -114,32 +73,38 @@ class Rehearsal:
         self._units: Units | None = None
         self._pool: IdPool | None = None
 
-    async def recipe(self, workload: Workload) -> Recipe:
-        """The recipe for one workload. Raises :class:`ServerError` in the server's own words."""
+    async def recipe(self, workload: Workload, longest: tuple[int, int] | None = None) -> Recipe:
+        """The recipe for one workload. Raises :class:`ServerError` in the server's own words.
+
+        ``longest`` is the input and output length of its largest request, where the workload
+        itself does not say.
+        """
         calls = Calls(self._origin, self._target)
+        trial = _Trial(workload, calls, self._origin, self._target, _lengths(workload, longest))
         try:
-            recipe = await self._learn(calls, workload)
-            recipe = await self._correct(calls, workload, recipe)
-            return await self._try_whole(calls, workload, recipe)
+            if workload.source is not None and workload.source.kind != "trace" and not longest:
+                return await trial.whole(Recipe(usage="continuous"))
+            recipe = await self._learn(calls, trial)
+            recipe = await trial.corrected(recipe)
+            if workload.turns > 1 and workload.api == "chat":
+                recipe = replace(recipe, message_overhead=await trial.message_overhead(recipe))
+            return await trial.whole(recipe)
         finally:
             await calls.close()
 
-    async def _learn(self, calls: Calls, workload: Workload) -> Recipe:
+    async def _learn(self, calls: Calls, trial: _Trial) -> Recipe:
         tokenize = self._target.tokenize
         ids = self._ids_by(calls, tokenize) if tokenize else None
-        if workload.api == "completions" and ids is not None:
+        if trial.workload.api in _TAKING_IDS and ids is not None:
             if self._pool is None:
                 self._pool = await learn_pool(ids)
             return Recipe(usage="continuous", pool=self._pool)
-
-        async def counted(prompt: str) -> int:
-            return await self._prompt_tokens(calls, workload, prompt)
-
         if self._units is None:
-            self._units = await learn_units(_count_by(ids) if ids else counted, ids)
+            count = _count_by(ids) if ids else trial.prompt_tokens
+            self._units = await learn_units(count, ids)
         units = self._units
-        trial = texts(units, _TRIAL_TOKENS, seed=0, count=1, part="warmup")[0]
-        overhead = await counted(trial) - _TRIAL_TOKENS
+        prompt = texts(units, _TRIAL_TOKENS, seed=0, count=1, part="warmup")[0]
+        overhead = await trial.prompt_tokens(prompt) - _TRIAL_TOKENS
         return Recipe(usage="continuous", units=units, overhead=overhead)
 
     def _ids_by(self, calls: Calls, tokenize: TokenizeCall) -> Ids:
@@ -147,83 +112,6 @@ class Rehearsal:
             return await self._ids(calls, tokenize, text)
 
         return ids
-
-    async def _correct(self, calls: Calls, workload: Workload, recipe: Recipe) -> Recipe:
-        """Ask with a prompt of full length, and take up what it is off by."""
-        asked = workload.input_tokens
-        for _ in range(_CORRECTIONS):
-            if asked <= recipe.overhead:
-                raise ServerError(
-                    f"input_tokens={asked} is too small: what the server puts around a "
-                    f"prompt alone takes {recipe.overhead} tokens",
-                    remedy=f"ask for at least {recipe.overhead + 1} input tokens",
-                )
-            prompt = recipe.prompts(workload, seed=0, count=1, part="warmup")[0]
-            error = await self._prompt_tokens(calls, workload, prompt) - asked
-            if not error or recipe.pool is not None:
-                break
-            recipe = Recipe(
-                usage=recipe.usage, units=recipe.units, overhead=recipe.overhead + error
-            )
-        return recipe
-
-    async def _try_whole(self, calls: Calls, workload: Workload, recipe: Recipe) -> Recipe:
-        """Send the workload's own request up to its first event, asking for ever less usage."""
-        prompt = recipe.prompts(workload, seed=1, count=1, part="warmup")[0]
-        refusals = []
-        for usage in USAGE_LEVELS:
-            content = body(self._target, workload, prompt, usage=usage)
-            refusal = await self._refusal(calls, workload, content)
-            if refusal is None:
-                return Recipe(
-                    usage=usage, units=recipe.units, pool=recipe.pool, overhead=recipe.overhead
-                )
-            refusals.append(refusal)
-        raise self._refused(workload, refusals[0])
-
-    async def _refusal(self, calls: Calls, workload: Workload, content: Json) -> str | None:
-        connection = await calls.begin(api_path(self._origin, workload.api), content)
-        exchange = connection.exchange
-        try:
-            async with asyncio.timeout(workload.request_timeout_s):
-                while not exchange.ended_ns and b"\ndata: " not in b"".join(exchange.reads):
-                    await asyncio.sleep(_POLL_S)
-        except TimeoutError:
-            raise ServerError(
-                f"the first event of workload {workload.name!r} did not come within "
-                f"{workload.request_timeout_s:g} s",
-                remedy="raise request_timeout_s, or ask for fewer input tokens",
-            ) from None
-        finally:
-            connection.close()
-        return _refusal_in(b"".join(exchange.reads), exchange.detail)
-
-    def _refused(self, workload: Workload, message: str) -> ServerError:
-        total = workload.input_tokens + workload.output_tokens
-        return ServerError(
-            f"the server refuses workload {workload.name!r} ({workload.input_tokens} tokens in, "
-            f"{workload.output_tokens} out): {message}",
-            remedy=f"if its context is shorter than {total} tokens, lower input_tokens or "
-            f"output_tokens, or start it with a longer one",
-        )
-
-    # --- counting
-
-    async def _prompt_tokens(self, calls: Calls, workload: Workload, prompt: Prompt) -> int:
-        """What the server counts for a prompt, by an answer of one token."""
-        content = body(self._target, workload, prompt, usage="none", max_tokens=1, stream=False)
-        path = api_path(self._origin, workload.api)
-        status, data = await calls.post(path, content, workload.request_timeout_s)
-        if status != 200:
-            raise self._refused(workload, f"HTTP {status}: {error_message(data)}")
-        try:
-            return msgspec.json.decode(data, type=_Answer).usage.prompt_tokens
-        except msgspec.DecodeError as error:
-            raise ServerError(
-                f"the server does not say how many prompt tokens it counted: {error}",
-                cause="its answer has no usage.prompt_tokens",
-                remedy="use an engine or an option of it that reports usage",
-            ) from None
 
     async def _ids(self, calls: Calls, tokenize: TokenizeCall, text: str) -> list[int]:
         content: dict[str, Json] = {tokenize.text_field: text, **tokenize.body}
@@ -239,6 +127,192 @@ class Rehearsal:
             ) from None
 
 
+class _Trial:
+    """Asks on behalf of one workload."""
+
+    def __init__(
+        self, workload: Workload, calls: Calls, origin: Origin, target: Target, lengths: _Lengths
+    ) -> None:
+        self.workload = workload
+        self._calls = calls
+        self._target = target
+        self._path = api_path(origin, workload.api)
+        self._lengths = lengths
+
+    async def prompt_tokens(self, prompt: Prompt) -> int:
+        """What the server counts for a prompt, by an answer of one token."""
+        return await self._counted(self._body(prompt, max_tokens=1, stream=False))
+
+    async def _counted(self, content: Json) -> int:
+        status, data = await self._calls.post(self._path, content, self.workload.request_timeout_s)
+        if status != 200:
+            raise self._refused(f"HTTP {status}: {error_message(data)}")
+        try:
+            return _prompt_tokens_in(data, self.workload.api)
+        except msgspec.DecodeError as error:
+            said = error_in(data)
+            if said is not None:
+                raise self._refused(said) from None
+            raise ServerError(
+                f"the server does not say how many prompt tokens it counted: {error}",
+                cause="its answer has no count of prompt tokens",
+                remedy="use an engine or an option of it that reports usage",
+            ) from None
+
+    async def corrected(self, recipe: Recipe) -> Recipe:
+        """Ask with a prompt of full length, and take up what it is off by."""
+        asked = self._lengths.input_tokens
+        if asked is None:
+            return recipe
+        for _ in range(_CORRECTIONS):
+            if asked <= recipe.overhead:
+                raise ServerError(
+                    f"input_tokens={asked} is too small: what the server puts around a "
+                    f"prompt alone takes {recipe.overhead} tokens",
+                    remedy=f"ask for at least {recipe.overhead + 1} input tokens",
+                )
+            error = await self.prompt_tokens(_prompt(recipe, asked, 0)) - asked
+            if not error or recipe.pool is not None:
+                break
+            recipe = replace(recipe, overhead=recipe.overhead + error)
+        return recipe
+
+    async def message_overhead(self, recipe: Recipe) -> int:
+        """What one more pair of messages adds to the tokens of its units.
+
+        Two conversations are compared that differ by a pair in their middle, because a template
+        may treat the first or the last message in its own way.
+        """
+        if recipe.units is None:
+            raise ValueError("a conversation is made of texts")
+        said = texts(recipe.units, _TRIAL_TOKENS, seed=2, count=5, part="warmup")
+        shorter, longer = [await self._counted(self._conversation(said[:size])) for size in (3, 5)]
+        return longer - shorter - 2 * _TRIAL_TOKENS
+
+    def _conversation(self, said: Sequence[str]) -> dict[str, Json]:
+        roles = ("user", "assistant")
+        content = self._body("", max_tokens=1, stream=False)
+        content["messages"] = [
+            {"role": roles[at % 2], "content": text} for at, text in enumerate(said)
+        ]
+        return content
+
+    async def whole(self, recipe: Recipe) -> Recipe:
+        """Send the workload's largest request up to its first event, asking for ever less usage."""
+        asked = self._lengths.input_tokens
+        prompt = _prompt(recipe, asked if asked is not None else recipe.overhead + _TRIAL_TOKENS, 1)
+        if not self.workload.stream:
+            await self._try_unstreamed(prompt)
+            return recipe
+        levels: Sequence[UsageLevel] = USAGE_LEVELS
+        if self.workload.api == "generate":  # which reports usage unasked
+            levels = levels[:1]
+        refusals = []
+        for usage in levels:
+            refusal = await self._refusal(self._body(prompt, usage=usage))
+            if refusal is None:
+                return replace(recipe, usage=usage)
+            refusals.append(refusal)
+        raise self._refused(refusals[0])
+
+    async def _try_unstreamed(self, prompt: Prompt) -> None:
+        """A refusal comes at once, streamed or not, while an answer in one piece takes its time.
+
+        So a stream is asked for first; only if that is refused, perhaps for being one, is it
+        asked for whole, and silence taken for consent.
+        """
+        await self.prompt_tokens(prompt)
+        refusal = await self._refusal(self._body(prompt))
+        if refusal is not None:
+            refusal = await self._refusal(self._body(prompt, stream=False), within_s=_REFUSAL_S)
+        if refusal is not None:
+            raise self._refused(refusal)
+
+    def _body(
+        self,
+        prompt: Prompt,
+        *,
+        usage: UsageLevel = "none",
+        max_tokens: int | None = None,
+        stream: bool = True,
+    ) -> dict[str, Json]:
+        output = self._lengths.output_tokens if max_tokens is None else max_tokens
+        return body(
+            self._target,
+            self.workload,
+            prompt,
+            usage=usage,
+            max_tokens=_TRIAL_TOKENS if output is None else output,
+            stream=stream,
+        )
+
+    async def _refusal(self, content: Json, within_s: float | None = None) -> str | None:
+        """Why the server does not begin to answer; ``None`` where it does, or where it is silent
+        for ``within_s``."""
+        connection = await self._calls.begin(self._path, content)
+        exchange = connection.exchange
+        try:
+            async with asyncio.timeout(within_s or self.workload.request_timeout_s):
+                while not exchange.ended_ns and b"\ndata: " not in b"".join(exchange.reads):
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            if within_s is not None:
+                return None
+            raise ServerError(
+                f"the first event of workload {self.workload.name!r} did not come within "
+                f"{self.workload.request_timeout_s:g} s",
+                remedy="raise request_timeout_s, or ask for fewer input tokens",
+            ) from None
+        finally:
+            connection.close()
+        return self._refusal_in(exchange)
+
+    def _refusal_in(self, exchange: Exchange) -> str | None:
+        """Why the start of an answer is not one; ``None`` when it is."""
+        output = self._lengths.output_tokens or _TRIAL_TOKENS
+        asked = Asked(output_tokens=output, api=self.workload.api)
+        row, _ = decode(exchange, Turn(index=0, payload=b"", asked=asked))
+        if row.status != 200:
+            return f"HTTP {row.status}: {row.detail}" if row.status else row.detail
+        return row.detail if row.failure in ("stream_error", "aborted") else None
+
+    def _refused(self, message: str) -> ServerError:
+        remedy = "ask for less, or start it with a longer context"
+        if self._lengths.input_tokens is not None and self._lengths.output_tokens is not None:
+            total = self._lengths.input_tokens + self._lengths.output_tokens
+            remedy = (
+                f"if its context is shorter than {total} tokens, lower input_tokens or "
+                f"output_tokens, or start it with a longer one"
+            )
+        largest = f" ({self._lengths})" if str(self._lengths) else ""
+        return ServerError(
+            f"the server refuses workload {self.workload.name!r}{largest}: {message}",
+            remedy=remedy,
+        )
+
+
+def _lengths(workload: Workload, longest: tuple[int, int] | None) -> _Lengths:
+    """Of the largest request: the last of the longest session."""
+    if longest is not None:
+        return _Lengths(input_tokens=longest[0], output_tokens=longest[1])
+    spread = workload.length_spread
+    output = workload.output_tokens and bounds(workload.output_tokens, spread)[1]
+    if workload.input_tokens is None:
+        return _Lengths(input_tokens=None, output_tokens=output)
+    added = bounds(workload.turn_input_tokens, spread)[1] + (output or 0)
+    total = bounds(workload.input_tokens, spread)[1] + (workload.turns - 1) * added
+    return _Lengths(input_tokens=total, output_tokens=output)
+
+
+def _prompt(recipe: Recipe, tokens: int, seed: int) -> Prompt:
+    """A prompt that comes to ``tokens`` on the server, where the recipe knows how."""
+    if recipe.pool is not None:
+        return id_lists(recipe.pool, tokens, seed=seed, count=1, part="warmup")[0]
+    if recipe.units is None:
+        return " ".join(WORDS[:tokens])
+    return texts(recipe.units, tokens - recipe.overhead, seed=seed, count=1, part="warmup")[0]
+
+
 def _count_by(ids: Ids) -> Count:
     async def count(text: str) -> int:
         return len(await ids(text))
@@ -246,21 +320,19 @@ def _count_by(ids: Ids) -> Count:
     return count
 
 
-class _AnswerUsage(msgspec.Struct):
+class _PromptTokens(msgspec.Struct):
     prompt_tokens: int
 
 
 class _Answer(msgspec.Struct):
-    usage: _AnswerUsage
+    usage: _PromptTokens
 
 
-def _refusal_in(received: bytes, detail: str) -> str | None:
-    """Why the start of a streamed answer is not one; ``None`` when it is."""
-    http = Http()
-    http.feed(received)
-    content = b"".join(http.pieces)
-    if http.status != 200:
-        said = error_message(content) if http.status else detail
-        return f"HTTP {http.status}: {said}"
-    first = content.removeprefix(b"data: ").split(b"\n", 1)[0]
-    return error_in(first)
+class _GeneratedAnswer(msgspec.Struct):
+    meta_info: _PromptTokens
+
+
+def _prompt_tokens_in(data: bytes, api: Api) -> int:
+    if api == "generate":
+        return msgspec.json.decode(data, type=_GeneratedAnswer).meta_info.prompt_tokens
+    return msgspec.json.decode(data, type=_Answer).usage.prompt_tokens

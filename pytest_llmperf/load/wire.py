@@ -19,8 +19,12 @@ from urllib.parse import urlsplit
 
 from pytest_llmperf import clock
 
+from .planned import Asked, Turn
+
 if TYPE_CHECKING:
     import ssl
+
+    from .digest import Digest
 
 Outcome = Literal["complete", "cut", "timeout", "connect", "garbage"]
 
@@ -63,21 +67,29 @@ def parse_origin(url: str) -> Origin:
 
 
 class Exchange:
-    """One request and what came back: the bytes of each read, and when it ended (ns)."""
+    """One request and what came back: the bytes of each read, and when it ended (ns).
+
+    ``scheduled_ns`` is when it was to be written, where that was fixed beforehand. ``digest``
+    has taken the first reads of a long response; ``reads`` and ``stamps`` hold the others.
+    """
 
     __slots__ = (
         "connect_ns",
         "detail",
+        "digest",
         "ended_ns",
-        "index",
         "outcome",
         "reads",
+        "scheduled_ns",
         "stamps",
+        "turn",
         "written_ns",
     )
 
-    def __init__(self, index: int) -> None:
-        self.index = index
+    def __init__(self, turn: Turn, scheduled_ns: int | None = None) -> None:
+        self.turn = turn
+        self.scheduled_ns = scheduled_ns
+        self.digest: Digest | None = None
         self.written_ns = 0
         self.ended_ns = 0
         self.connect_ns: int | None = None
@@ -98,7 +110,8 @@ class Connection(asyncio.Protocol):
 
     ``on_end`` is called with the connection when its exchange is over, however it ended; the
     exchange stays in ``exchange`` until the next :meth:`send`. ``sock`` is the connected socket
-    to write to at once, ``None`` where only the transport can write.
+    to write to at once, ``None`` where only the transport can write. ``connect_ns`` is how long
+    opening it took, if that has delayed a request which is yet to be sent.
     """
 
     def __init__(
@@ -108,8 +121,10 @@ class Connection(asyncio.Protocol):
         *,
         copies: bool = True,
     ) -> None:
-        self.exchange = Exchange(-1)
+        self.exchange = _NOTHING
         self.usable = False
+        self.connect_ns: int | None = None
+        self.idle_ns = clock.now_ns()
         self._on_end = on_end
         self._socket = sock
         self._copies = copies
@@ -134,8 +149,10 @@ class Connection(asyncio.Protocol):
 
     # --- sending
 
-    def send(self, exchange: Exchange, payload: bytes) -> None:
+    def send(self, exchange: Exchange) -> None:
         """Write one request. The stamp is taken right before its bytes go to the socket."""
+        payload = exchange.turn.payload
+        exchange.connect_ns, self.connect_ns = self.connect_ns, None
         self.exchange = exchange
         self._reset_reading()
         self._busy = True
@@ -158,6 +175,11 @@ class Connection(asyncio.Protocol):
             return 0
 
     # --- receiving
+
+    @property
+    def digestible(self) -> bool:
+        """Whether the first reads of the response may be taken away while it still comes."""
+        return self._busy and self._head_known and self._chunked
 
     def data_received(self, data: bytes) -> None:
         self._stamp(self._now())
@@ -202,6 +224,9 @@ class Connection(asyncio.Protocol):
         return True
 
     def _check_end(self) -> None:
+        if self.exchange.digest is not None:
+            self._check_digest(self.exchange, self.exchange.digest)
+            return
         if self._checker is None:
             self._checker = _EndChecker()
         verdict = self._checker.check(self.exchange.reads)
@@ -210,13 +235,27 @@ class Connection(asyncio.Protocol):
         elif verdict == "garbage":
             self.abort("garbage")
 
+    def _check_digest(self, exchange: Exchange, digest: Digest) -> None:
+        """What was taken away cannot be looked at again; who took it knows where it ended."""
+        last_ns = exchange.stamps[-1]
+        digest.take(exchange.reads, exchange.stamps)
+        exchange.reads.clear()
+        del exchange.stamps[:]
+        if digest.complete:
+            self._end("complete", last_ns)
+        elif digest.garbage:
+            self.abort("garbage")
+
     # --- ending
 
-    def _end(self, outcome: Outcome) -> None:
+    def _end(self, outcome: Outcome, at_ns: int | None = None) -> None:
         self._busy = False
         exchange = self.exchange
         exchange.outcome = outcome
-        exchange.ended_ns = exchange.stamps[-1] if outcome == "complete" else clock.now_ns()
+        if outcome == "complete":
+            exchange.ended_ns = exchange.stamps[-1] if at_ns is None else at_ns
+        else:
+            exchange.ended_ns = clock.now_ns()
         if self._closing:
             self.close()
         self._on_end(self)
@@ -247,6 +286,9 @@ class Connection(asyncio.Protocol):
             return
         self.exchange.detail = str(exc) if exc else "the server closed the connection"
         self._end("cut")
+
+
+_NOTHING = Exchange(Turn(index=-1, payload=b"", asked=Asked(output_tokens=0, api="chat")))
 
 
 class _EndChecker:

@@ -15,7 +15,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
 from queue import SimpleQueue
 
 import msgspec
@@ -23,24 +22,29 @@ import msgspec
 from pytest_llmperf.errors import ServerError
 from pytest_llmperf.records import TokenizeCall, Workload
 
-from .asking import Target, api_path, body, post
-from .closed_loop import ClosedLoop, Watcher, Window
-from .decode import decode
+from .asking import Target
+from .backlog import Backlog
 from .messages import (
+    Abandon,
     Command,
     Failed,
-    FinishedRow,
+    Finished,
     Go,
+    Learnt,
     OpenTarget,
-    PassRow,
     Prepare,
+    Prepared,
     Progress,
     Ready,
+    Start,
     read_frame,
     write_frame,
 )
-from .reading import Asked
+from .plan import Plan
 from .rehearsal import Recipe, Rehearsal
+from .spill import SpillWriter
+from .supply import Shard, Supply
+from .window import Pace, Window
 from .wire import Origin, parse_origin
 
 _PARENT_CHECK_S = 1.0
@@ -48,29 +52,42 @@ Say = Callable[[object], None]
 
 
 class Worker:
-    """Carries out commands against one target."""
+    """Carries out commands against one target; ``spill`` is the file for chunks."""
 
-    def __init__(self, say: Say) -> None:
+    def __init__(self, say: Say, spill: SpillWriter) -> None:
         self._say = say
+        self._spill = spill
         self._recipes: dict[Workload, Recipe] = {}
         self._target: Target
         self._origin: Origin
         self._rehearsal: Rehearsal
+        self._window: Window | None = None
+        self._backlog: Backlog
 
     async def obey(self, command: Command) -> None:
         """Carry out one command and say how it went."""
         try:
-            match command:
-                case OpenTarget():
-                    self._open(command)
-                    self._say(Ready())
-                case Prepare(workload):
-                    self._recipes[workload] = await self._rehearsal.recipe(workload)
-                    self._say(Ready())
-                case Go():
-                    self._say(FinishedRow(await self._go(command)))
+            self._say(await self._answer(command))
         except ServerError as error:
-            self._say(Failed("server", error.summary, error.cause, error.remedy))
+            self._say(Failed(error.summary, error.cause, error.remedy))
+
+    async def _answer(self, command: Command) -> object:
+        match command:
+            case OpenTarget():
+                self._open(command)
+            case Prepare(workload):
+                recipe = await self._rehearsal.recipe(workload)
+                self._recipes[workload] = recipe
+                return Prepared(recipe)
+            case Learnt(workload, recipe):
+                self._recipes[workload] = recipe
+            case Go():
+                await self._get_ready(command)
+            case Abandon():
+                await self._let_go()
+            case Start(at_ns):
+                return await self._run(at_ns)
+        return Ready()
 
     def _open(self, command: OpenTarget) -> None:
         tokenize = TokenizeCall(**command.tokenize) if command.tokenize else None
@@ -80,67 +97,70 @@ class Worker:
             api_fields=command.api_fields,
             tokenize=tokenize,
             headers=tuple(command.headers),
+            exact_output=command.exact_output,
         )
         self._origin = parse_origin(command.url)
         self._rehearsal = Rehearsal(self._origin, self._target)
 
-    async def _go(self, command: Go) -> PassRow:
+    async def _get_ready(self, command: Go) -> None:
         workload = command.workload
-        count = workload.requests if command.part == "measured" else workload.warmup_requests
-        started_at = datetime.now(UTC).isoformat()
-        loop = ClosedLoop(
+        plan = Plan(
+            workload,
+            self._recipes[workload],
+            self._target,
             self._origin,
-            self._payloads(command, count),
-            concurrency=workload.concurrency,
+            seed=command.seed,
+            part=command.part,
+        )
+        pace = pace_of(workload, plan, command.shard)
+        self._backlog = Backlog(self._spill)
+        self._window = Window(
+            self._origin,
+            Supply(plan, command.shard, at_least=2 * max(1, pace.slots)),
+            pace,
+            self._backlog,
             timeout_s=workload.request_timeout_s,
-            watcher=self._watcher(workload, count),
+            watcher=lambda done, reads, elapsed: self._say(Progress(done, reads, elapsed)),
         )
         try:
-            window = await loop.run()
+            await self._window.open()
         except OSError as error:
+            self._window = None
             raise ServerError(
                 f"cannot connect to {self._origin.authority}: {error}",
                 remedy="check that the server still runs",
             ) from None
-        return _decode_all(window, workload, command.seed, started_at)
 
-    def _payloads(self, command: Go, count: int) -> list[bytes]:
-        workload = command.workload
-        recipe = self._recipes[workload]
-        path = api_path(self._origin, workload.api)
-        prompts = recipe.prompts(workload, seed=command.seed, count=count, part=command.part)
-        return [
-            post(
-                self._origin,
-                path,
-                body(self._target, workload, prompt, usage=recipe.usage),
-                self._target.headers,
-            )
-            for prompt in prompts
-        ]
+    async def _let_go(self) -> None:
+        window, self._window = self._window, None
+        if window is not None:
+            await window.close()
 
-    def _watcher(self, workload: Workload, total: int) -> Watcher:
-        def watch(done: int, reads: int, elapsed_s: float) -> None:
-            tokens = min(reads, total * workload.output_tokens)
-            self._say(Progress(done, total, elapsed_s, tokens))
-
-        return watch
+    async def _run(self, at_ns: int) -> Finished:
+        window, self._window = self._window, None
+        if window is None:
+            raise RuntimeError("start without a window")
+        spilled_at = self._spill.position
+        health = await window.run(at_ns)
+        return Finished(rows=self._backlog.drain(), spilled_at=spilled_at, health=health)
 
 
-def _decode_all(window: Window, workload: Workload, seed: int, started_at: str) -> PassRow:
-    """Decode exchange by exchange, letting go of each one's bytes."""
-    asked = Asked(output_tokens=workload.output_tokens, api=workload.api)
-    exchanges = window.exchanges
-    exchanges.reverse()
-    rows = []
-    while exchanges:
-        rows.append(decode(exchanges.pop(), asked))
-    return PassRow(
-        seed=seed,
-        started_at=started_at,
-        started_ns=window.started_ns,
-        records=rows,
-        client=window.health,
+def pace_of(workload: Workload, plan: Plan, shard: Shard) -> Pace:
+    """When one shard's sessions of a plan begin."""
+    duration_ns = None if workload.duration_s is None else int(workload.duration_s * 1e9)
+    if plan.due_ns is not None:
+        cap = workload.concurrency
+        return Pace(
+            due_ns=plan.due_ns[shard.number :: shard.of],
+            cap=None if cap is None else max(1, shard.share(cap)),
+        )
+    slots = shard.share(plan.concurrency)
+    if plan.sessions is not None:
+        slots = min(slots, shard.share(plan.sessions))
+    return Pace(
+        slots=slots,
+        ramp_up_ns=int(workload.ramp_up_s * 1e9),
+        duration_ns=duration_ns,
     )
 
 
@@ -168,19 +188,31 @@ def _event_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+def _allow_many_sockets() -> None:
+    """As many open files as the system lets us have; the usual 1,024 is few for a load client."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Serve commands until the standard input closes."""
     parser = argparse.ArgumentParser(prog="pytest_llmperf.load.worker")
     parser.add_argument("--cores", help="CPU cores to stay on, separated by commas")
-    cores = parser.parse_args(arguments).cores
-    if cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
+    parser.add_argument("--spill", type=int, required=True, help="descriptor of the spill file")
+    options = parser.parse_args(arguments)
+    if options.cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {int(core) for core in options.cores.split(",")})
+    _allow_many_sockets()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to decide on
     replies = os.dup(1)
     os.dup2(2, 1)  # a stray print must not end up between frames
     commands: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_receive, args=(commands, 0), daemon=True).start()
-    worker = Worker(lambda message: write_frame(replies, message))
+    worker = Worker(lambda message: write_frame(replies, message), SpillWriter(options.spill))
     decoder = msgspec.msgpack.Decoder(Command)
     with asyncio.Runner(loop_factory=_event_loop) as runner:
         while True:

@@ -1,10 +1,5 @@
 """A pass of requests reduced to the numbers of one run.
 
-**Percentiles** are order statistics, never interpolated: of ``n`` values in ascending order the
-one at index ``ceil(q (n - 1))`` (numpy calls it "higher"). It is never below the interpolated
-one, so a ceiling is judged on a latency that some request really had, and it needs no arithmetic
-with infinity.
-
 **Failed requests** are infinitely late. A percentile that lands among them is unbounded, and so
 is every mean and maximum of a latency as soon as one request failed. They count as zero in
 ``throughput_per_user``, add no tokens to the throughputs, and yet stretch the span that those are
@@ -18,95 +13,92 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 
+import numpy as np
+
+from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.records import MetricValue, Pass, RequestRecord, Run, Workload
 
-from .requests import Gap, Timings, arrivals, timings
+from . import steady
+from .bounds import HealthBounds
+from .health import invalid_reasons
+from .requests import Arrivals, Flags, Floats, Gaps, raw_gaps, timings, token_gaps
+from .sample import Sample
 from .units import METRICS, STANDARD_STATISTICS, resolve
 
 NOT_MEASURED = MetricValue(value=None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthBounds:
-    """Past these a run says more about the client or the set-up than about the server.
-
-    ``cached_share`` is the most of all prompt tokens that may come from the server's prefix
-    cache, ``None`` where cache hits are meant; ``template_tokens`` per request may in any case,
-    which is what a chat template puts in front of every prompt. ``prompt_error`` is the largest
-    relative error of any prompt's length.
-    """
-
-    cpu_share: float = 0.9
-    loop_lag_ms_p99: float = 25.0
-    cached_share: float | None = 0.10
-    template_tokens: int = 8
-    prompt_error: float = 0.0
-
-
-def percentile(values: Sequence[tuple[float, int]], quantile: float) -> float:
-    """The order statistic of ``(value, weight)`` pairs; a weight stands for so many equal values.
-
-    Raises :class:`ValueError` when the weights add up to nothing.
-    """
-    total = sum(weight for _, weight in values)
-    if total < 1:
-        raise ValueError("a percentile of nothing")
-    rank = math.ceil(round(quantile * (total - 1), 9))
-    passed = 0
-    for value, weight in sorted(values):  # nearly free on values that are in order
-        passed += weight
-        if passed > rank:
-            return value
-    raise AssertionError("the weights changed while being added")
-
-
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """A per-request metric over a pass: values with weights, the late ones infinite."""
-
-    values: list[tuple[float, int]]
-    late: int
-
-    def mean(self) -> MetricValue:
-        if self.late:
-            return MetricValue(value=None, unbounded=True, failed=self.late)
-        weight = sum(weight for _, weight in self.values)
-        return MetricValue(value=math.fsum(v * w for v, w in self.values) / weight)
-
-    def at(self, quantile: float) -> MetricValue:
-        value = percentile(self.values, quantile)
-        if math.isinf(value):
-            return MetricValue(value=None, unbounded=True, failed=self.late)
-        return MetricValue(value=value, failed=self.late)
+#: A trend takes this many requests to be looked for, or a run bounded by time.
+_REQUESTS_FOR_TREND = 100
+#: Mean latencies in the steady part below which it shows the first requests' phases only.
+_LATENCIES_FOR_TREND = 4
 
 
 class Reduction:
-    """Every metric of one pass, computed when asked for and remembered."""
+    """Every metric of one pass, computed when asked for and remembered.
 
-    def __init__(self, pass_: Pass, *, devices: int = 1) -> None:
+    Without ``workload`` the metrics that depend on how the load was asked for are not measured.
+    """
+
+    def __init__(self, pass_: Pass, *, workload: Workload | None = None, devices: int = 1) -> None:
         self._records = pass_.records
-        self._ok = [record for record in pass_.records if record.ok]
-        self._timings = [timings(record) for record in self._ok]
+        self._started_ns = pass_.started_ns
+        self._workload = workload
         self._devices = devices
-        self._samples: dict[str, _Sample | None] = {}
+        self._ok = [record for record in pass_.records if record.ok]
+        self._is_ok: Flags = np.array([record.ok for record in pass_.records], bool)
+        self._timings = timings(pass_.records)
+        self._samples: dict[str, Sample | None] = {}
 
     @cached_property
     def span_s(self) -> float | None:
         """First request written to last token of any request; ``None`` without a token."""
-        came = [arrivals(record) for record in self._records]
-        last = [each[-1].at_ns for each in came if each]
-        if not last:
+        last = self._timings.last_ns[self._timings.has_last]
+        if not len(last):
             return None
-        span = max(last) - min(record.written_ns for record in self._records)
+        span = int(last.max()) - min(record.written_ns for record in self._records)
         return span / 1e9 if span > 0 else None
+
+    @cached_property
+    def steady_span(self) -> steady.Span | None:
+        """The part in which the load was whole; see :mod:`.steady`."""
+        if self._workload is None:
+            return None
+        return steady.steady_span(self._records, self._workload, self._started_ns)
+
+    @cached_property
+    def trend(self) -> steady.Trend | None:
+        """The trend of the output, where the run is long enough to tell."""
+        workload, span = self._workload, self._long_span
+        if workload is None or span is None:
+            return None
+        if len(self._ok) < _REQUESTS_FOR_TREND and workload.duration_s is None:
+            return None
+        return steady.trend(self._arrivals, span)
+
+    @cached_property
+    def _long_span(self) -> steady.Span | None:
+        """The steady part if it is many times as long as a request."""
+        latencies = self._of_ok("e2e")
+        if self.steady_span is None or not len(latencies) or np.isnan(latencies).any():
+            return None
+        needed_s = _LATENCIES_FOR_TREND * float(latencies.mean()) / 1e3
+        return self.steady_span if self.steady_span.seconds >= needed_s else None
+
+    @cached_property
+    def _arrivals(self) -> Arrivals:
+        """The tokens of successful requests."""
+        return self._timings.arrivals.of(self._is_ok)
+
+    def _of_ok(self, base: str) -> Floats:
+        found: Floats = getattr(self._timings, base)[self._is_ok]
+        return found
 
     def value(self, name: str) -> MetricValue:
         """The metric ``name``: one of a whole run, or a per-request one with its statistic.
 
-        ``startup_time`` is not in a pass and is not measured here. Raises
+        What the launch or the server knows is not in a pass and not measured here. Raises
         :class:`~pytest_llmperf.errors.UsageMistake` for names that are not in the table.
         """
         base, _, statistic = name.rpartition("_")
@@ -128,35 +120,27 @@ class Reduction:
 
     # --- per request
 
-    def _sample(self, base: str) -> _Sample | None:
+    def _sample(self, base: str) -> Sample | None:
         failed = len(self._records) - len(self._ok)
-        if not self._records:
+        if not any(_can_have(base, record) for record in self._records):
             return None
         if not self._ok:
-            return _Sample([(math.inf, failed)], failed)
-        gaps = _GAPS.get(base)
-        if gaps is not None:
-            return self._pooled([gaps(each) for each in self._timings], failed)
-        values = [_SINGLE[base](each) for each in self._timings]
-        measured = [(value, 1) for value in values if value is not None]
+            return Sample(np.zeros(0), failed=failed)
+        if base in _GAPS:
+            return self._pooled(_GAPS[base](self._arrivals), failed)
+        values = self._of_ok(base)
+        measured = values[~np.isnan(values)]
         missing = len(values) - len(measured)
-        if not measured or (missing and base != "ttfat"):
+        if not len(measured) or (missing and not base.startswith("ttfat")):
             return None
-        late = failed + missing
-        return _Sample(sorted([*measured, (math.inf, late)] if late else measured), late)
+        return Sample(measured, failed=failed + missing)
 
-    def _pooled(self, gaps: Sequence[tuple[Gap, ...] | None], failed: int) -> _Sample | None:
-        pooled: list[tuple[float, int]] = []
-        for of_one in gaps:
-            if of_one is None:
-                return None
-            pooled += [(gap.ms, gap.tokens) for gap in of_one]
-        weight = sum(tokens for _, tokens in pooled)
-        if not weight:
+    def _pooled(self, gaps: Gaps | None, failed: int) -> Sample | None:
+        weight = 0 if gaps is None else int(gaps.tokens.sum())
+        if gaps is None or not weight:
             return None
-        if failed:
-            pooled.append((math.inf, math.ceil(weight * failed / len(gaps))))
-        return _Sample(sorted(pooled), failed)
+        late = math.ceil(weight * failed / len(self._ok))
+        return Sample(gaps.ms, gaps.tokens, failed=failed, late=late)
 
     # --- per run
 
@@ -176,18 +160,58 @@ class Reduction:
         tokens = sum((r.prompt_tokens or 0) + (r.output_tokens or 0) for r in self._ok)
         return self._rate(tokens)
 
+    def steady_output_throughput(self) -> MetricValue:
+        span = self.steady_span
+        tokens = None if span is None else steady.tokens_within(self._arrivals, span)
+        if span is None or tokens is None or not self._streamed():
+            return NOT_MEASURED
+        return MetricValue(value=tokens / span.seconds)
+
+    def throughput_retention(self) -> MetricValue:
+        span = self._long_span
+        if span is None or not self._streamed():
+            return NOT_MEASURED
+        return MetricValue(value=steady.retention(self._arrivals, span))
+
+    def _streamed(self) -> bool:
+        return all(record.streamed for record in self._ok)
+
     def throughput_per_accelerator(self) -> MetricValue:
         whole = self.output_throughput().value
         return NOT_MEASURED if whole is None else MetricValue(value=whole / self._devices)
 
     def throughput_per_user(self) -> MetricValue:
-        paces = [each.tpot for each in self._timings]
-        if not self._records or any(not pace for pace in paces):
+        paces = self._of_ok("tpot")
+        if not self._records or not (paces > 0).all():
             return NOT_MEASURED
-        return MetricValue(value=sum(1000 / pace for pace in paces if pace) / len(self._records))
+        return MetricValue(value=sum((1000 / paces).tolist()) / len(self._records))
 
     def request_throughput(self) -> MetricValue:
         return self._rate(len(self._ok))
+
+    def goodput(self) -> MetricValue:
+        good = self._good()
+        return NOT_MEASURED if good is None else self._rate(good)
+
+    def goodput_share(self) -> MetricValue:
+        good = self._good()
+        if good is None or not self._records:
+            return NOT_MEASURED
+        return MetricValue(value=good / len(self._records))
+
+    def _good(self) -> int | None:
+        """Successful requests within every objective; ``None`` where there are no objectives."""
+        slos = self._workload.slo if self._workload else ()
+        if not slos:
+            return None
+        good = np.ones(len(self._ok), bool)
+        for slo in slos:
+            if slo.metric not in SINGLE:
+                raise UsageMistake(
+                    f"slo: {slo.metric!r} is no number of one request; one of {', '.join(SINGLE)}."
+                )
+            good &= self._of_ok(slo.metric) <= slo.limit_ms  # false where there is none
+        return int(good.sum())
 
     def success_rate(self) -> MetricValue:
         if not self._records:
@@ -195,37 +219,51 @@ class Reduction:
         return MetricValue(value=len(self._ok) / len(self._records))
 
 
-_SINGLE: Mapping[str, Callable[[Timings], float | None]] = {
-    "ttft": lambda each: each.ttft,
-    "ttfat": lambda each: each.ttfat,
-    "tpot": lambda each: each.tpot,
-    "e2e": lambda each: each.e2e,
-}
-_GAPS: Mapping[str, Callable[[Timings], tuple[Gap, ...] | None]] = {
-    "itl": lambda each: each.itl,
-    "icl": lambda each: each.icl,
-}
+#: Metrics that a request has one value of: the columns of :class:`~.requests.Timings`.
+SINGLE = (
+    "ttft",
+    "ttfat",
+    "tpot",
+    "e2e",
+    "ttft_from_schedule",
+    "ttfat_from_schedule",
+    "e2e_from_schedule",
+)
+_GAPS: Mapping[str, Callable[[Arrivals], Gaps | None]] = {"itl": token_gaps, "icl": raw_gaps}
 _RUN_METRICS: Mapping[str, Callable[[Reduction], MetricValue]] = {
     "output_throughput": Reduction.output_throughput,
     "total_throughput": Reduction.total_throughput,
+    "steady_output_throughput": Reduction.steady_output_throughput,
+    "throughput_retention": Reduction.throughput_retention,
     "throughput_per_user": Reduction.throughput_per_user,
     "throughput_per_accelerator": Reduction.throughput_per_accelerator,
     "request_throughput": Reduction.request_throughput,
+    "goodput": Reduction.goodput,
+    "goodput_share": Reduction.goodput_share,
     "success_rate": Reduction.success_rate,
 }
 
 
+def _can_have(base: str, record: RequestRecord) -> bool:
+    """Whether ``record`` would have the metric if all went well."""
+    if base.endswith("_from_schedule") and record.scheduled_ns is None:
+        return False
+    return record.streamed or base.startswith("e2e")
+
+
 def standard_names() -> list[str]:
-    """Every name that a run carries whether or not a gate asks for it."""
+    """Every name that a pass gives a run whether or not a gate asks for it."""
     names = list(_RUN_METRICS)
-    for base in (*_SINGLE, *_GAPS):
+    for base in (*SINGLE, *_GAPS):
         names += [f"{base}_{statistic}" for statistic in STANDARD_STATISTICS]
     return names
 
 
-def statistic_value(pass_: Pass, name: str, *, devices: int = 1) -> MetricValue:
+def statistic_value(
+    pass_: Pass, name: str, *, workload: Workload | None = None, devices: int = 1
+) -> MetricValue:
     """One metric of a pass by its canonical name (``ttft_p999``, ``output_throughput``)."""
-    return Reduction(pass_, devices=devices).value(name)
+    return Reduction(pass_, workload=workload, devices=devices).value(name)
 
 
 def reduce_pass(
@@ -240,14 +278,19 @@ def reduce_pass(
 ) -> Run:
     """The run that ``pass_`` amounts to, with all standard metrics and those named in ``extra``.
 
-    ``startup_time`` is the launch's, not the pass's; a name of it in ``extra`` is passed over.
+    Names in ``extra`` that the launch or the server knows are passed over. Where the retention of
+    throughput is gated, a drift is that gate's to judge and does not make the run invalid.
     """
-    reduction = Reduction(pass_, devices=devices)
+    reduction = Reduction(pass_, workload=workload, devices=devices)
+    extra = [name for name in extra if _from_requests(name)]
     wanted = dict.fromkeys([*standard_names(), *extra])
-    wanted.pop("startup_time", None)
+    bounds = bounds or HealthBounds()
+    if "throughput_retention" in extra:
+        bounds = replace(bounds, drift=None)
     records = pass_.records
     ok = [record for record in records if record.ok]
-    reasons = invalid_reasons(pass_, workload, bounds or HealthBounds())
+    trend = reduction.trend if bounds.drift is not None else None
+    reasons = invalid_reasons(pass_, workload, bounds, trend)
     return Run(
         launch_id=launch_id,
         index=index,
@@ -269,58 +312,9 @@ def reduce_pass(
     )
 
 
-def invalid_reasons(pass_: Pass, workload: Workload, bounds: HealthBounds) -> tuple[str, ...]:
-    """Why a run must not be judged, in words; empty when it may be."""
-    reasons = (
-        _client_bound(pass_, bounds),
-        _cache_hits(pass_.records, bounds),
-        _wrong_prompts(pass_.records, workload, bounds),
-    )
-    return tuple(reason for reason in reasons if reason)
-
-
-def _client_bound(pass_: Pass, bounds: HealthBounds) -> str | None:
-    client = pass_.client
-    if client.cpu_share > bounds.cpu_share:
-        return (
-            f"client-bound: the load client used {client.cpu_share:.0%} of a core "
-            f"(bound {bounds.cpu_share:.0%}); give it a core of its own, a lower concurrency "
-            f"or another machine"
-        )
-    lag = client.loop_lag_ms_p99
-    if lag is not None and lag > bounds.loop_lag_ms_p99:
-        return (
-            f"client-bound: the load client's clock ran {lag:.1f} ms late at p99 "
-            f"(bound {bounds.loop_lag_ms_p99:g} ms); give it a core of its own or a quieter machine"
-        )
-    return None
-
-
-def _cache_hits(records: Sequence[RequestRecord], bounds: HealthBounds) -> str | None:
-    prompt = sum(record.prompt_tokens or 0 for record in records)
-    cached = sum(record.cached_tokens or 0 for record in records)
-    if bounds.cached_share is None or not prompt:
-        return None
-    if cached <= max(bounds.cached_share * prompt, bounds.template_tokens * len(records)):
-        return None
-    return (
-        f"prefix-cache hits: {cached:,} of {prompt:,} prompt tokens ({cached / prompt:.0%}) came "
-        f"from the server's cache (bound {bounds.cached_share:.0%}); flush it between runs"
-    )
-
-
-def _wrong_prompts(
-    records: Sequence[RequestRecord], workload: Workload, bounds: HealthBounds
-) -> str | None:
-    lengths = [record.prompt_tokens for record in records if record.prompt_tokens is not None]
-    asked = workload.input_tokens
-    wrong = [length for length in lengths if abs(length - asked) > bounds.prompt_error * asked]
-    if not wrong:
-        return None
-    return (
-        f"prompt length not as asked: {len(wrong)} of {len(lengths)} prompts were not "
-        f"{asked:,} tokens long ({min(lengths):,} to {max(lengths):,})"
-    )
+def _from_requests(name: str) -> bool:
+    row = METRICS.get(name)
+    return row is None or row.source == "requests"
 
 
 def _known(values: Iterable[int | None]) -> list[int] | None:

@@ -1,4 +1,4 @@
-"""The one table of metrics: name, unit, direction, meaning; and the reading and printing of values.
+"""Names of metrics, and the reading and printing of their values; the table is :mod:`.table`.
 
 A metric measured once per run is named by its base (``output_throughput``). One measured once per
 request is named with a statistic: ``ttft_mean``, ``ttft_p95``; ``p999`` is the 99.9th percentile.
@@ -15,21 +15,8 @@ from dataclasses import dataclass
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.records import Direction
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """One row of the table.
-
-    ``per_request`` metrics need a statistic to become a number of a run. ``counted`` metrics are
-    counts rather than timings: they carry no launch noise, so no guard band is laid around them.
-    """
-
-    name: str
-    unit: str
-    direction: Direction
-    definition: str
-    per_request: bool = False
-    counted: bool = False
+from .table import METRICS as METRICS
+from .table import Metric as Metric
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,60 +46,17 @@ class Statistic:
         return math.ceil(round(10 / (1 - self.quantile), 6))
 
 
-def _latency(name: str, definition: str) -> Metric:
-    return Metric(name=name, unit="ms", direction="lower", definition=definition, per_request=True)
-
-
-def _rate(name: str, unit: str, definition: str) -> Metric:
-    return Metric(name=name, unit=unit, direction="higher", definition=definition)
-
-
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        _latency("ttft", "request written to first chunk with an output token of any kind"),
-        _latency("ttfat", "request written to first chunk with an answer token"),
-        _latency("tpot", "(last token - first token) / (output tokens - 1), per request"),
-        _latency("itl", "gap between chunks divided by the tokens the later one carried"),
-        _latency("icl", "gap between chunks that carried tokens"),
-        _latency("e2e", "request written to last token"),
-        _rate(
-            "output_throughput",
-            "tok/s",
-            "output tokens of successful requests / (first request written to last token)",
-        ),
-        _rate(
-            "total_throughput",
-            "tok/s",
-            "prompt and output tokens of successful requests / the same span",
-        ),
-        _rate("throughput_per_user", "tok/s", "mean over requests of 1000 / tpot"),
-        _rate("throughput_per_accelerator", "tok/s", "output throughput / devices used"),
-        _rate("request_throughput", "req/s", "successful requests / the same span"),
-        Metric(
-            name="success_rate",
-            unit="1",
-            direction="higher",
-            definition="strictly successful requests / all sent",
-            counted=True,
-        ),
-        Metric(
-            name="startup_time",
-            unit="s",
-            direction="lower",
-            definition="server process started to its readiness probe answering",
-        ),
-    )
-}
-
 #: Statistics computed for every per-request metric of every run, gated or not.
 STANDARD_STATISTICS = ("mean", "p50", "p90", "p95", "p99", "max")
 
 _SUFFIX = re.compile(r"^(?P<base>.+)_(?P<stat>mean|max|p\d{1,3})$")
 
+_FROM_SCHEDULE = ("ttft", "ttfat", "e2e")
 _SPOKEN = {
     **{name: name.upper() for name in ("ttft", "ttfat", "tpot", "itl", "icl", "e2e")},
+    **{f"{name}_from_schedule": f"{name.upper()} from schedule" for name in _FROM_SCHEDULE},
     "startup_time": "start-up time",
+    "cold_ttft": "cold TTFT",
 }
 
 # Dimension -> spelled unit -> how many of the dimension's own unit one of it is.
@@ -122,6 +66,7 @@ _UNITS: dict[str, dict[str, float]] = {
     "s": _SECONDS,
     "tok/s": {"tok/s": 1.0, "tokens/s": 1.0, "ktok/s": 1e3},
     "req/s": {"req/s": 1.0, "requests/s": 1.0, "rps": 1.0},
+    "tok": {"tok": 1.0, "tokens": 1.0},
     "1": {"": 1.0, "1": 1.0, "%": 1e-2},
 }
 _QUANTITY = re.compile(r"^\s*(?P<number>[+-]?[\d,_]*\.?\d+(?:[eE][+-]?\d+)?)\s*(?P<unit>\S*)\s*$")
@@ -242,6 +187,7 @@ def _example(statistic: Statistic) -> str:
         "s": "40 s",
         "tok/s": "1800 tok/s",
         "req/s": "12 req/s",
+        "tok": "2.5 tok",
         "1": "99%",
     }[statistic.unit]
 

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from pytest_llmperf.metrics import units
+from pytest_llmperf.metrics.sweep import Point
+from pytest_llmperf.metrics.sweep_words import Outcome as Swept
 from pytest_llmperf.records import (
     Accelerator,
     LaunchRecord,
@@ -98,6 +100,23 @@ def measurement_entry(
 def gate_entry(test: str, measurement_id: str | None, verdict: Verdict) -> Entry:
     """One gate of ``test``; ``measurement_id`` is ``None`` when it was judged on nothing."""
     return {"test": test, "measurement": measurement_id, **_fields(verdict)}
+
+
+def sweep_entry(
+    *,
+    id: str,  # noqa: A002 - the document's word
+    test: str,
+    outcome: Swept,
+    measurements: Mapping[float, str],
+) -> Entry:
+    """One sweep over loads; ``measurements`` are the ids of what each load was measured by."""
+    points = [_point_entry(point, measurements[point.load]) for point in outcome.points]
+    return {"id": id, "test": test, **_fields(outcome), "points": points}
+
+
+def _point_entry(point: Point, measurement: str) -> Entry:
+    worst = {name: _metric_entry(value) for name, value in point.worst.items()}
+    return {"measurement": measurement, **_fields(point), "worst": worst}
 
 
 def test_entry(test: str, outcome: Outcome, message: str, seconds: float) -> Entry:
@@ -221,6 +240,8 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        return _fields(value)
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
@@ -231,7 +252,7 @@ def plain(value: Any) -> Any:
 
 
 def _fields(record: Any) -> Entry:
-    """The fields of a flat record by name."""
+    """The fields of a record by name."""
     return {field.name: plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
 
 
@@ -263,6 +284,7 @@ def assemble(
     ]
     tests = _last(parts, "tests", "test")
     gates = _worst_gates(parts)
+    sweeps = _last(parts, "sweeps", "id")
     return {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": TOOL, "version": tool_version},
@@ -273,6 +295,7 @@ def assemble(
         "simulated": any(entry["simulated"] for entry in measurements),
         "servers": servers,
         "measurements": measurements,
+        "sweeps": sweeps,
         "tests": tests,
         "gates": gates,
         "verdict": overall(gates, tests),

@@ -11,6 +11,7 @@ from pytest_llmperf.metrics.units import format_number, format_value
 
 WIDTH = 80
 _LEAST_NAME = 10
+_FIGURES = ("throughput", "per_user")
 _SIMULATED = "SIMULATED: these figures come from the simulator and describe no hardware."
 _PROBLEMS = {"broken": "broken", "could_not_measure": "could not be measured"}
 
@@ -22,6 +23,7 @@ def summary_lines(document: Document) -> list[str]:
     sections = (
         server_lines(document),
         measurement_table(document),
+        *(_sweep_section(document, sweep) for sweep in document["sweeps"]),
         gate_table(document),
         reason_lines(document),
         problem_lines(document),
@@ -65,8 +67,11 @@ def _server_line(server: Mapping[str, Any]) -> str:
 
 
 def measurement_table(document: Document) -> list[str]:
-    """One row per measurement: latencies, throughput and how many requests succeeded."""
-    rows = [_measurement_row(entry) for entry in document["measurements"]]
+    """One row per measurement: latencies, throughput and how many requests succeeded. The points
+    of sweeps have tables of their own."""
+    swept = {point["measurement"] for sweep in document["sweeps"] for point in sweep["points"]}
+    shown = [entry for entry in document["measurements"] if entry["id"] not in swept]
+    rows = [_measurement_row(entry) for entry in shown]
     headers = ["measured", "TTFT p50", "TTFT p95", "TPOT mean", "output", "requests ok"]
     return _table(rows, headers)
 
@@ -91,6 +96,67 @@ def _summary(entry: Mapping[str, Any], name: str) -> str:
         return format_value(found["value"], found["unit"])
     unbounded = any(isinstance(run["metrics"].get(name), Mapping) for run in entry["runs"])
     return "unbounded" if unbounded else "-"
+
+
+# --- sweeps ----------------------------------------------------------------------------------
+
+
+def sweep_lines(sweep: Mapping[str, Any]) -> list[str]:
+    """One row per load, the highest and the knee marked, and how the search ended."""
+    unit = "requests in flight" if sweep["over"] == "concurrency" else "requests per second"
+    name = f"{_short(sweep['test'])}: " if sweep["test"] else ""
+    throughput = f"{units.spoken(sweep['throughput_metric'])} in tok/s"
+    lines = textwrap.wrap(f"{name}sweep over {sweep['over']} ({unit}), {throughput}", WIDTH)
+    if sweep["objectives"]:
+        lines += textwrap.wrap(f"within: {', '.join(_limits_of(sweep))}", WIDTH)
+    return [*lines, *_sweep_table(sweep), *_wrapped(sweep["reason"])]
+
+
+def _sweep_section(document: Document, sweep: Mapping[str, Any]) -> list[str]:
+    simulated = {entry["id"] for entry in document["measurements"] if entry["simulated"]}
+    lines = sweep_lines(sweep)
+    labelled = any(point["measurement"] in simulated for point in sweep["points"])
+    return [*lines, "  SIMULATED"] if labelled else lines
+
+
+def _limits_of(sweep: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{units.spoken(slo['metric'] + '_p99')} <= {format_value(slo['limit_ms'], 'ms')}"
+        for slo in sweep["objectives"]
+    ]
+
+
+def _sweep_table(sweep: Mapping[str, Any]) -> list[str]:
+    """The table with as many of the deciding percentiles as there is room for."""
+    names = [f"{slo['metric']}_p99" for slo in sweep["objectives"]]
+    while True:
+        headers = ["load", "output", "per user", *map(units.spoken, names)]
+        headers += ["attained", "within"] if sweep["objectives"] else [""]
+        table = _table([_sweep_row(point, sweep, names) for point in sweep["points"]], headers)
+        if not names or max(map(len, table)) <= WIDTH:
+            return table
+        names.pop()
+
+
+def _sweep_row(
+    point: Mapping[str, Any], sweep: Mapping[str, Any], names: Sequence[str]
+) -> list[str]:
+    load = point["load"]
+    marks = ", ".join(mark for mark in ("highest", "knee") if sweep[mark] == load)
+    judged = {True: "yes", False: "no", None: "undecided" if point["reason"] else ""}
+    last = [_percent(point["attainment"])] if sweep["objectives"] else []
+    words = [judged[point["within"]], f"<- {marks}" if marks else ""]
+    return [
+        format_number(load),
+        *("-" if point[name] is None else format_number(point[name]) for name in _FIGURES),
+        *(_worst(point["worst"].get(name)) for name in names),
+        *last,
+        " ".join(word for word in words if word),
+    ]
+
+
+def _worst(value: Any) -> str:
+    return "unbounded" if isinstance(value, Mapping) else _number(value, "ms")
 
 
 # --- gates -----------------------------------------------------------------------------------

@@ -38,6 +38,11 @@ def dangling(document: Mapping[str, Any]) -> Iterator[str]:
             if run["launch_id"] not in launches:
                 where = f"$.measurements[{at}].runs[{index}].launch_id"
                 yield f"{where}: no launch {run['launch_id']!r} in the report"
+    for at, sweep in enumerate(document["sweeps"]):
+        for index, point in enumerate(sweep["points"]):
+            if point["measurement"] not in measurements:
+                where = f"$.sweeps[{at}].points[{index}].measurement"
+                yield f"{where}: no measurement {point['measurement']!r} in the report"
     for at, gate in enumerate(document["gates"]):
         if gate["measurement"] is not None and gate["measurement"] not in measurements:
             yield f"$.gates[{at}].measurement: no measurement {gate['measurement']!r} in the report"

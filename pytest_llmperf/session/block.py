@@ -11,7 +11,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pytest_llmperf.accelerators.detect import memory_in_use
@@ -21,6 +21,7 @@ from pytest_llmperf.launch.locks import DeviceLock, subdirectory
 from pytest_llmperf.launch.memory import wait_released
 from pytest_llmperf.launch.ports import claim_port, release_port
 from pytest_llmperf.load.client import LoadProgress
+from pytest_llmperf.metrics.bounds import HealthBounds
 from pytest_llmperf.models import is_tiny, materialize
 from pytest_llmperf.records import (
     Accelerator,
@@ -50,6 +51,8 @@ class Surroundings:
     lock_dir: Path | None
     launches: int
     statistics: tuple[str, ...]
+    bounds: HealthBounds
+    client_processes: int | None
     api_key: str | None
     remember: Callable[[LaunchRecord], None]
 
@@ -108,9 +111,20 @@ class Block:
                 self._lock.release()
                 self._lock = None
 
-    def measure(self, workload: Workload) -> Measurement:
-        """Measure ``workload`` on as many launches as the session asks for."""
-        wanted = 1 if self.attached else self.around.launches
+    def measure_point(self, workload: Workload, doing: str) -> Measurement:
+        """Measure ``workload`` on the launch that is up, and no other; ``doing`` is shown."""
+        progress = self.around.progress
+        test = progress.test
+        progress.test = f"{test} ── {doing}"
+        progress.say(progress.test)
+        try:
+            return self.measure(workload, launches=1)
+        finally:
+            progress.test = test
+
+    def measure(self, workload: Workload, *, launches: int | None = None) -> Measurement:
+        """Measure ``workload`` on so many launches, by default as many as the session asks for."""
+        wanted = 1 if self.attached else launches or self.around.launches
         while self._seen(workload) < wanted:
             if workload in self.open().runs:
                 self.close()
@@ -148,7 +162,13 @@ class Block:
             self.around.progress.update(lambda: self._run_line(workload, index, progress))
 
         self._runs.setdefault(workload, []).extend(
-            live.measure(workload, show, statistics=self.around.statistics)
+            live.measure(
+                workload,
+                show,
+                statistics=self.around.statistics,
+                bounds=self.around.bounds,
+                processes=self.around.client_processes,
+            )
         )
 
     def _run_line(
@@ -255,14 +275,26 @@ class Block:
 
 
 def _how_far(progress: LoadProgress) -> list[str]:
-    parts = [f"{progress.done}/{progress.total} requests"]
+    total = "" if progress.total is None else f"/{progress.total}"
+    parts = [f"{progress.done}{total} requests"]
     if not progress.elapsed_s or not progress.done:
         return parts
     if progress.output_tokens_so_far:
         parts.append(f"{progress.output_tokens_so_far / progress.elapsed_s:,.0f} tok/s")
-    left = round(progress.elapsed_s / progress.done * (progress.total - progress.done))
-    return [*parts, f"ETA {left // 60}:{left % 60:02d}"]
+    left = _seconds_left(progress)
+    return parts if left is None else [*parts, f"ETA {left // 60}:{left % 60:02d}"]
+
+
+def _seconds_left(progress: LoadProgress) -> int | None:
+    if progress.duration_s is not None:
+        return max(0, round(progress.duration_s - progress.elapsed_s))
+    if progress.total is None:
+        return None
+    return round(progress.elapsed_s / progress.done * (progress.total - progress.done))
 
 
 def _digest(workload: Workload) -> str:
-    return f"{workload.name}-{hashlib.sha256(repr(workload).encode()).hexdigest()[:8]}"
+    """Names a workload in reports, alike wherever a file of requests may lie."""
+    source = workload.source and replace(workload.source, path="")
+    said = repr(replace(workload, source=source))
+    return f"{workload.name}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"

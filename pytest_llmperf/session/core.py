@@ -59,9 +59,22 @@ class PerfSession:
             self.family = max(1, sum(expectation.gates for expectation in expectations))
 
     def check(self, expectation: Expectation) -> None:
-        """Raise UsageMistake for limits that contradict each other here, before any launch."""
+        """Raise UsageMistake for what cannot be met here, before any launch: limits that contradict
+        each other, an API that the engine does not have."""
+        self._check_api(expectation)
         if expectation.server is not None and expectation.limits:
             select_here(expectation, self.accelerator(expectation.server))
+
+    def _check_api(self, expectation: Expectation) -> None:
+        if expectation.server is None or expectation.workload is None:
+            return
+        engine, api = self.engine(expectation.server.engine), expectation.workload.api
+        if api not in engine.apis:
+            known = " or ".join(repr(name) for name in engine.apis)
+            raise UsageMistake(
+                f"llm_workload(api={api!r}): the engine {engine.name!r} does not have it; "
+                f"use api={known}."
+            )
 
     def plan(self, expectations: Sequence[Expectation]) -> None:
         """Note what will run, so that the tests of a block can share launches."""
@@ -107,9 +120,11 @@ class PerfSession:
         """What the ``llm_perf`` fixture of a test is."""
 
         def make(what: object, overrides: Mapping[str, object]) -> Workload:
-            return workload_from(what, overrides, self.settings, needed=1)
+            return workload_from(
+                what, overrides, self.settings, needed=1, directories=expectation.directories
+            )
 
-        return LlmPerf(server, expectation, make)
+        return LlmPerf(server, expectation, make, short=self.settings.mode == "smoke")
 
     def conclude(self, perf: LlmPerf, error: BaseException | None) -> list[Verdict]:
         """Decide every gate of a test whose body has ended, in ``error`` if in one."""
@@ -162,6 +177,8 @@ class PerfSession:
             lock_dir=self.settings.lock_dir,
             launches=self.settings.launches,
             statistics=self._statistics,
+            bounds=self.settings.health,
+            client_processes=self.settings.client_processes,
             api_key=os.environ.get(API_KEY_VARIABLE),
             remember=lambda record: self.launches.append(record),
         )

@@ -54,6 +54,18 @@ def fragment_for(
             )
             for measurement in measurements
         ],
+        "sweeps": [
+            document.sweep_entry(
+                id=f"{sweep.id}-{_digest(expectation)}",
+                test=expectation.nodeid,
+                outcome=sweep.outcome,
+                measurements={
+                    load: _entry_id(measurement, expectation)
+                    for load, measurement in sweep.measurements.items()
+                },
+            )
+            for sweep in (perf.sweeps if perf else [])
+        ],
         "gates": [
             document.gate_entry(
                 expectation.nodeid, _entry_id(declared, expectation) if declared else None, verdict
@@ -78,8 +90,11 @@ def _accelerator(expectation: Expectation, session: PerfSession) -> Accelerator:
 
 def _entry_id(measurement: Measurement, expectation: Expectation) -> str:
     """Two tests may share a measurement, and two workers may each take one: keep them apart."""
-    digest = hashlib.sha256(expectation.nodeid.encode()).hexdigest()[:8]
-    return f"{measurement.id}-{digest}"
+    return f"{measurement.id}-{_digest(expectation)}"
+
+
+def _digest(expectation: Expectation) -> str:
+    return hashlib.sha256(expectation.nodeid.encode()).hexdigest()[:8]
 
 
 def outcome_of(report: pytest.TestReport, error: BaseException | None) -> document.Outcome:

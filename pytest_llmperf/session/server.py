@@ -12,13 +12,16 @@ from pathlib import Path
 
 from pytest_llmperf import clock
 from pytest_llmperf.engines.base import Engine
+from pytest_llmperf.engines.counters import Counters
 from pytest_llmperf.errors import ServerError
 from pytest_llmperf.gates.failures import should_repeat
 from pytest_llmperf.launch import http
 from pytest_llmperf.launch.environment import redact_argv
 from pytest_llmperf.launch.process import ServerProcess
 from pytest_llmperf.load.client import LoadClient, LoadProgress, Target
-from pytest_llmperf.metrics.summary import reduce_pass
+from pytest_llmperf.load.workloads import longest_tokens
+from pytest_llmperf.metrics.bounds import HealthBounds
+from pytest_llmperf.metrics.served import server_metrics
 from pytest_llmperf.records import (
     Accelerator,
     LaunchPlan,
@@ -30,6 +33,8 @@ from pytest_llmperf.records import (
     ServerIdentity,
     Workload,
 )
+
+from .asides import Asides, attempt
 
 CONTROL_TIMEOUT_S = 10.0
 FLUSH_TIMEOUT_S = 30.0
@@ -54,6 +59,12 @@ class LiveServer:
     client_cores: tuple[int, ...] | None
     headers: tuple[tuple[str, str], ...] = ()
     runs: dict[Workload, list[Run]] = field(default_factory=dict)
+    cold_ttft_ms: float | None = None
+
+    @property
+    def asides(self) -> Asides:
+        """Questions beside the load."""
+        return Asides(engine=self.engine, url=self.url, headers=self.headers)
 
     def check(self) -> None:
         """Raise the full story if our server is no longer there."""
@@ -80,7 +91,13 @@ class LiveServer:
             clock.sleep(0.1)
 
     def measure(
-        self, workload: Workload, on_progress: RunProgress, *, statistics: Sequence[str] = ()
+        self,
+        workload: Workload,
+        on_progress: RunProgress,
+        *,
+        statistics: Sequence[str] = (),
+        bounds: HealthBounds | None = None,
+        processes: int | None = None,
     ) -> list[Run]:
         """Warm up, then measure ``workload.runs`` runs, each on an empty prefix cache.
 
@@ -88,12 +105,13 @@ class LiveServer:
         stay in the list, the first as invalid.
         """
         self._check_context(workload)
-        with self._loading(), LoadClient(self._target(workload), cores=self.client_cores) as client:
+        self._ask_cold(workload)
+        with self._loading(), self._client(processes) as client:
             on_progress(None, None)
             client.prepare(workload)
             client.warm_up(workload, seed=workload.seed)
             runs = self.runs.setdefault(workload, [])
-            once = partial(self._run, client, workload, on_progress, statistics)
+            once = partial(self._run, client, workload, on_progress, statistics, bounds)
             for index in range(workload.runs):
                 run = once(index)
                 if should_repeat(run) or not run.valid:
@@ -108,13 +126,18 @@ class LiveServer:
         workload: Workload,
         on_progress: RunProgress,
         statistics: Sequence[str],
+        bounds: HealthBounds | None,
         index: int,
     ) -> Run:
-        self.flush()
+        if workload.flush:
+            self.flush()
+        before = attempt(self.asides.counters, self.check)
         pass_: Pass = client.measure(
             workload, seed=run_seed(workload, index), on_progress=lambda p: on_progress(index, p)
         )
         self._check_after(pass_)
+        from pytest_llmperf.metrics.summary import reduce_pass  # numpy: not before it is needed
+
         run = reduce_pass(
             pass_,
             workload=workload,
@@ -122,9 +145,26 @@ class LiveServer:
             index=index,
             devices=self.accelerator.count,
             extra=statistics,
+            bounds=bounds,
         )
-        startup = MetricValue(value=self.record.startup_time_s)
-        return replace(run, metrics={**run.metrics, "startup_time": startup})
+        return replace(run, metrics={**run.metrics, **self._beside(run, before)})
+
+    def _beside(self, run: Run, before: Counters | None) -> dict[str, MetricValue]:
+        """What the launch and the server know of a run, which its requests do not tell."""
+        growth = attempt(
+            lambda: self.asides.growth(before, sent=run.sent, succeeded=run.succeeded), self.check
+        )
+        return {
+            **server_metrics(growth, run),
+            "startup_time": MetricValue(value=self.record.startup_time_s),
+            "cold_ttft": MetricValue(value=self.cold_ttft_ms),
+        }
+
+    def _ask_cold(self, workload: Workload) -> None:
+        """The first request of a launch, which pays for what others find compiled and loaded."""
+        if self.process is not None and not self.runs:
+            asked = partial(self.asides.first_answer_ms, workload, self.identity.model or "")
+            self.cold_ttft_ms = attempt(asked, self.check)
 
     def _check_after(self, pass_: Pass) -> None:
         """Tell a dead server from failing requests: its keeper may hear of the end after us."""
@@ -137,13 +177,12 @@ class LiveServer:
 
     def _check_context(self, workload: Workload) -> None:
         most = self.identity.max_context_tokens
-        asked = workload.input_tokens + workload.output_tokens
-        if most is None or asked <= most:
+        asked = longest_tokens(workload)
+        if most is None or asked is None or asked <= most:
             return
         raise ServerError(
-            f"the server's context is too small for workload {workload.name!r}: "
-            f"{workload.input_tokens} input + {workload.output_tokens} output tokens = {asked}, "
-            f"but the server takes {most}",
+            f"the server's context is too small for workload {workload.name!r}: its longest "
+            f"request has {asked} tokens, input and output together, but the server takes {most}",
             remedy="start it with a longer context, or ask for fewer input_tokens or output_tokens",
             argv=self.process.argv if self.process else (),
             log_path=self.process.log_path if self.process else None,
@@ -158,14 +197,16 @@ class LiveServer:
             self.check()
             raise
 
-    def _target(self, workload: Workload) -> Target:
-        return Target(
+    def _client(self, processes: int | None) -> LoadClient:
+        target = Target(
             url=self.url,
             model=self.identity.model or "",
-            api_fields=self.engine.request_fields(workload.output_tokens),
+            api_fields=self.engine.exact_length,
             tokenize=self.engine.tokenize,
             headers=self.headers,
+            exact_output=bool(self.engine.exact_length),
         )
+        return LoadClient(target, cores=self.client_cores, processes=processes)
 
     def stop(self) -> None:
         """Stop the server if we started it; safe to call twice."""
@@ -321,16 +362,3 @@ def identify(
         for path in engine.info_paths
     }
     return engine.identify(answers)
-
-
-def served_metrics(live: LiveServer) -> str | None:
-    """The server's own metrics, as it prints them; ``None`` where it has none."""
-    path = live.engine.metrics_path
-    if path is None:
-        return None
-    status, body = http.call(
-        "GET", live.url + path, timeout_s=CONTROL_TIMEOUT_S, headers=dict(live.headers)
-    )
-    if status != 200:
-        return None
-    return body.decode("utf-8", "replace")

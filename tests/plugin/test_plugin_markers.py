@@ -36,15 +36,118 @@ def usage_error(pytester: pytest.Pytester, body: str, *args: str) -> str:
         ("llm_server('sglang')", "needs model="),
         ("llm_workload('chatt')", "Did you mean 'chat'?"),
         ("llm_workload('chat', concurency=3)", "Did you mean 'concurrency'?"),
+        ("llm_workload('chat', rate='10 tok/s')", "a number with one of the units req/s"),
+        ("llm_workload('chat', arrivals='gamma')", "needs a rate"),
+        ("llm_workload('chat', requests=40, duration='60 s')", "give one of them"),
+        ("llm_workload('chat', slo='mlperf-r1')", "Did you mean 'mlperf-r1-server'?"),
+        ("llm_workload('chat', slo={'tfft': '1 s'})", "Did you mean 'ttft'?"),
+        ("llm_workload('prompts.jsonl')", "no file 'prompts.jsonl' in"),
+        ("llm_workload('bad.jsonl')", "bad.jsonl, line 2:"),
+        ("llm_floor(goodput='1 req/s')", 'add slo={"ttft": "2 s", "tpot": "80 ms"}'),
+        ("llm_ceiling(ttft_from_schedule_p50='1 s')", "add rate= to llm_workload"),
     ],
 )
 def test_a_wrong_marker_names_place_and_remedy(
     pytester: pytest.Pytester, marker: str, told: str
 ) -> None:
+    pytester.path.joinpath("bad.jsonl").write_text('{"prompt": "a"}\n{"prompt": 1}\n')
     said = usage_error(pytester, f"@pytest.mark.{marker}\ndef test_a(llm_perf): llm_perf.run()\n")
     assert told in said
     assert "test_it.py:4" in said
     assert "Traceback" not in said
+
+
+SHOW = """
+import pytest
+from pytest_llmperf.expectations import read_expectation
+from pytest_llmperf.settings import Settings
+
+def pytest_collection_finish(session):
+    settings = Settings.from_config(session.config)
+    for item in session.items:
+        print("WORKLOAD", item.name, read_expectation(item, settings).workload)
+"""
+
+
+def declared(pytester: pytest.Pytester, body: str, *args: str) -> str:
+    """What each test declares, as printed."""
+    pytester.makeconftest(SHOW)
+    pytester.makepyfile(
+        test_it="import pytest\npytestmark = pytest.mark.llm_server('sim', model='m')\n" + body
+    )
+    result = pytester.runpytest("--collect-only", "-q", *args)
+    assert result.ret == pytest.ExitCode.OK, result.stderr.str()
+    return result.stdout.str()
+
+
+def test_a_parameter_named_like_a_field_sets_it(pytester: pytest.Pytester) -> None:
+    said = declared(
+        pytester,
+        "@pytest.mark.llm_workload('chat')\n"
+        "@pytest.mark.parametrize(('rate', 'duration'), [('10 req/s', '90 s'), (None, None)])\n"
+        "def test_a(llm_perf, rate, duration): llm_perf.run()\n",
+    )
+    opened, closed = [line for line in said.splitlines() if line.startswith("WORKLOAD")]
+    assert "arrivals='poisson', rate=10.0" in opened
+    assert "duration_s=90.0" in opened
+    assert "requests=None" in opened
+    assert "arrivals='closed', rate=None" in closed
+    assert "requests=80" in closed
+
+
+def test_files_are_found_beside_the_test_and_in_the_root(pytester: pytest.Pytester) -> None:
+    beside = pytester.mkdir("perf")
+    pytester.makeini("[pytest]")
+    for directory, text in ((pytester.path, "root"), (beside, "beside")):
+        directory.joinpath("both.jsonl").write_text(
+            f'{{"prompt": "{text}", "max_tokens": 2}}\n' * 8
+        )
+    pytester.path.joinpath("root.jsonl").write_text('{"prompt": "x", "max_tokens": 2}\n' * 8)
+    pytester.makeconftest(SHOW)
+    beside.joinpath("test_perf.py").write_text(
+        "import pytest\npytestmark = pytest.mark.llm_server('sim', model='m')\n"
+        "@pytest.mark.llm_workload('both.jsonl')\ndef test_a(llm_perf): pass\n"
+        "@pytest.mark.llm_workload('root.jsonl')\ndef test_b(llm_perf): pass\n"
+    )
+    said = pytester.runpytest("--collect-only", "-q").stdout.str()
+    assert f"path='{beside / 'both.jsonl'}'" in said
+    assert f"path='{pytester.path / 'root.jsonl'}'" in said
+
+
+def test_objectives_come_from_the_preset_unless_given(pytester: pytest.Pytester) -> None:
+    said = declared(
+        pytester,
+        "@pytest.mark.llm_workload('mlperf-r1')\n"
+        "@pytest.mark.llm_floor(goodput='1 req/s')\n"
+        "def test_a(llm_perf): llm_perf.run()\n"
+        "@pytest.mark.llm_workload('mlperf-r1', slo={'e2e': '9 s'})\n"
+        "def test_b(llm_perf): llm_perf.run()\n",
+    )
+    assert "slo=(Slo(metric='ttft', limit_ms=2000.0), Slo(metric='tpot', limit_ms=80.0))" in said
+    assert "slo=(Slo(metric='e2e', limit_ms=9000.0),)" in said
+
+
+def test_without_a_stream_nothing_of_it_can_be_gated(pytester: pytest.Pytester) -> None:
+    said = usage_error(
+        pytester,
+        "@pytest.mark.llm_workload('chat', stream=False, requests=40)\n"
+        "@pytest.mark.llm_ceiling(ttft_p50='1 s')\n"
+        "def test_a(llm_perf): llm_perf.run()\n",
+    )
+    assert "ttft_p50 is measured on a stream" in said
+
+
+@pytest.mark.parametrize(
+    "given", ["rate=50", "duration='9 s'", "rate=5, duration='9 s', ramp_up=0", "concurrency=4"]
+)
+def test_a_smoke_run_is_short_whatever_the_pace(pytester: pytest.Pytester, given: str) -> None:
+    said = declared(
+        pytester,
+        f"@pytest.mark.llm_workload('sessions', {given})\ndef test_a(llm_perf): llm_perf.run()\n",
+        "--llmperf=smoke",
+    )
+    assert f"requests={16 if 'concurrency' in given else 32}, warmup_requests=1, runs=1" in said
+    assert "duration_s=None" in said
 
 
 def test_all_mistakes_are_told_at_once(pytester: pytest.Pytester) -> None:

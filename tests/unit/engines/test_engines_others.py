@@ -77,4 +77,4 @@ def test_an_endpoint_says_what_it_serves(
 
 
 def test_an_endpoint_gets_no_field_that_it_might_refuse() -> None:
-    assert Endpoint().request_fields(10) == {}
+    assert Endpoint().exact_length == {}

@@ -240,4 +240,4 @@ def test_another_sglang_is_found_out(key: str, found: Json) -> None:
 
 
 def test_the_length_of_answers_is_fixed() -> None:
-    assert SGLang({}).request_fields(64) == {"ignore_eos": True}
+    assert SGLang({}).exact_length == {"ignore_eos": True}

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pytest_llmperf import clock
 from pytest_llmperf.errors import ClientError, ServerError
-from pytest_llmperf.load.client import LoadClient, LoadProgress, Target, clean_environment
+from pytest_llmperf.load.child import clean_environment
+from pytest_llmperf.load.client import LoadClient, LoadProgress, Target, processes_needed
 from pytest_llmperf.records import TokenizeCall, Workload
 from pytest_llmperf.testing import FakeServer, Script
 
@@ -152,14 +155,14 @@ def test_a_server_that_dies_in_the_middle_gives_failures_and_no_hang() -> None:
 
 def test_a_child_that_dies_is_reported_with_what_it_said() -> None:
     with FakeServer() as server, LoadClient(target(server)) as client:
-        os.kill(client.pid, signal.SIGKILL)
+        os.kill(client.pids[0], signal.SIGKILL)
         with pytest.raises(ClientError, match=r"ended by itself \(status -9\)"):
             client.prepare(WORKLOAD)
 
 
 def test_an_interrupt_from_the_keyboard_is_left_to_the_parent() -> None:
     with FakeServer() as server, LoadClient(target(server)) as client:
-        os.kill(client.pid, signal.SIGINT)
+        os.kill(client.pids[0], signal.SIGINT)
         assert all(record.ok for record in client.warm_up(WORKLOAD, 1).records)
 
 
@@ -167,15 +170,17 @@ def test_an_interrupt_from_the_keyboard_is_left_to_the_parent() -> None:
 def test_the_child_stays_on_its_cores() -> None:
     core = min(os.sched_getaffinity(0))
     with FakeServer() as server, LoadClient(target(server), cores=(core,)) as client:
-        assert os.sched_getaffinity(client.pid) == {core}
+        assert os.sched_getaffinity(client.pids[0]) == {core}
 
 
 def test_closing_ends_the_child_and_may_be_repeated() -> None:
     with FakeServer() as server:
         client = LoadClient(target(server))
+        (pid,) = client.pids
         client.close()
         client.close()
-        assert gone(client.pid)
+        assert client.pids == ()
+        assert gone(pid)
         with pytest.raises(ClientError, match="closed"):
             client.prepare(WORKLOAD)
 
@@ -185,7 +190,7 @@ import sys
 from pytest_llmperf import clock
 from pytest_llmperf.load.client import LoadClient, Target
 client = LoadClient(Target(url="http://127.0.0.1:9", model="sim"))
-print(client.pid, flush=True)
+print(client.pids[0], flush=True)
 clock.sleep(60)
 """
 
@@ -215,3 +220,63 @@ def test_the_child_is_not_traced_debugged_or_profiled() -> None:
     assert kept["PATH"] == "/bin"
     assert kept["PYTHONPATH"].split(os.pathsep)[0] == "/mine"
     assert set(kept) == {"PATH", "PYTHONPATH"}
+
+
+def test_several_processes_ask_for_the_same_as_one() -> None:
+    script = Script(ttft_ms=5, itl_ms=1, reasoning_fraction=0.5)
+    passes = []
+    for processes in (1, 3):
+        with (
+            FakeServer(script) as server,
+            LoadClient(target(server), processes=processes) as client,
+        ):
+            client.warm_up(WORKLOAD, 1)
+            passes.append(client.measure(WORKLOAD, 1))
+            assert len(client.pids) == processes
+    one, three = passes
+    assert (one.client.processes, three.client.processes) == (1, 3)
+    totals = [
+        [(r.index, r.ok, r.prompt_tokens, r.output_tokens, len(r.chunks)) for r in each.records]
+        for each in passes
+    ]
+    assert totals[0] == totals[1]
+    assert all(record.written_ns >= each.started_ns for each in passes for record in each.records)
+
+
+def test_several_processes_share_out_an_open_loop_on_one_time_base() -> None:
+    asked = Workload(
+        name="tiny", input_tokens=24, output_tokens=8, concurrency=None, requests=60,
+        warmup_requests=1, runs=1, arrivals="constant", rate=200.0,
+    )  # fmt: skip
+    with (
+        FakeServer(Script(ttft_ms=5, itl_ms=1)) as server,
+        LoadClient(target(server), processes=2) as client,
+    ):
+        measured = client.measure(asked, 1)
+    scheduled = [record.scheduled_ns or 0 for record in measured.records]
+    assert scheduled == sorted(scheduled)
+    gaps = [b - a for a, b in itertools.pairwise(scheduled)]
+    assert all(abs(gap - 5_000_000) <= 1 for gap in gaps)
+    assert all(record.written_ns >= (record.scheduled_ns or 0) for record in measured.records)
+    assert measured.client.offered_rate == pytest.approx(200.0)
+    assert measured.client.send_delay_ms_p99 is not None
+
+
+def test_a_workload_says_how_many_processes_it_needs() -> None:
+    few = WORKLOAD
+    many = replace(WORKLOAD, concurrency=1000, requests=1000)
+    fast = replace(WORKLOAD, concurrency=None, arrivals="poisson", rate=2500.0)
+    assert [processes_needed(each, 8) for each in (few, many, fast)] == [1, 4, 3]
+    assert processes_needed(many, 2) == 2
+    assert processes_needed(replace(fast, final_rate=100_000.0), 8) == 8
+
+
+def test_one_process_that_cannot_go_on_leaves_the_others_usable() -> None:
+    """A server that is gone is told once; the processes then take the next command."""
+    with FakeServer() as server:
+        client = LoadClient(target(server), processes=2)
+        client.prepare(WORKLOAD)
+    with client:
+        for _ in range(2):
+            with pytest.raises(ServerError, match="cannot connect"):
+                client.measure(WORKLOAD, 1)

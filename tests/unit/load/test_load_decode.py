@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_llmperf.load.decode import decode
-from pytest_llmperf.load.reading import Asked, RequestRow, to_record
+from pytest_llmperf.load.planned import Asked, Turn
+from pytest_llmperf.load.reading import to_record
 from pytest_llmperf.load.wire import Exchange, Outcome
 from pytest_llmperf.records import Api, RequestRecord
 
@@ -41,19 +42,35 @@ def chunked(events: Sequence[bytes]) -> list[bytes]:
     return [HEAD, *framed, b"0\r\n\r\n"]
 
 
-def row(
-    reads: Sequence[bytes], *, asked: int = 2, api: Api = "chat", outcome: Outcome = "complete"
-) -> RequestRow:
-    exchange = Exchange(0)
+def received(
+    reads: Sequence[bytes], asked: Asked, *, outcome: Outcome = "complete", detail: str = ""
+) -> RequestRecord:
+    """The record of one exchange; the n-th read came at 1000 + n ns."""
+    turn = Turn(index=4, payload=b"", asked=asked, session=2, turn=1)
+    exchange = Exchange(turn)
     exchange.outcome = outcome
+    exchange.detail = detail
     for index, data in enumerate(reads):
         exchange.reads.append(data)
         exchange.stamps.append(1000 + index)
-    return decode(exchange, Asked(output_tokens=asked, api=api))
+    row, chunks = decode(exchange, turn)
+    assert row.chunk_count == len(chunks)
+    return to_record(row, chunks)
+
+
+def row(
+    reads: Sequence[bytes], *, asked: int = 2, api: Api = "chat", outcome: Outcome = "complete"
+) -> RequestRecord:
+    return received(reads, Asked(output_tokens=asked, api=api), outcome=outcome)
 
 
 def record(events: Sequence[bytes], *, asked: int = 2, api: Api = "chat") -> RequestRecord:
-    return to_record(row(chunked(events), asked=asked, api=api))
+    return row(chunked(events), asked=asked, api=api)
+
+
+def plain(head: bytes, body: bytes) -> list[bytes]:
+    """A response with a length."""
+    return [head + b"content-length: %d\r\n\r\n" % len(body) + body]
 
 
 GOOD = [
@@ -155,19 +172,16 @@ def test_the_servers_words_are_kept() -> None:
     found = record([*GOOD[:3], sse({"error": {"message": "out of memory"}}), DONE])
     assert found.detail == "out of memory"
     body = b'{"object":"error","message":"The input is too long."}'
-    head = b"HTTP/1.1 400 Bad Request\r\ncontent-length: %d\r\n\r\n" % len(body)
-    refused = row([head + body])
+    refused = row(plain(b"HTTP/1.1 400 Bad Request\r\n", body))
     assert (refused.failure, refused.status) == ("http_400", 400)
     assert refused.detail == "The input is too long."
 
 
 def test_json_instead_of_a_stream() -> None:
-    def answered(body: bytes) -> RequestRow:
-        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-        return row([head % len(body) + body])
-
-    assert answered(b'{"error": {"message": "no"}}').failure == "stream_error"
-    assert answered(b'{"choices": []}').failure == "garbage"
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+    refused = row(plain(head, b'{"error": {"message": "no"}}'))
+    assert (refused.failure, refused.detail) == ("stream_error", "no")
+    assert row(plain(head, b'{"choices": []}')).failure == "garbage"
 
 
 def test_tokens_are_counted_by_ids_or_log_probabilities_when_usage_is_missing() -> None:
@@ -220,8 +234,255 @@ def test_think_tags_in_plain_content(api: Api, texts: list[str], kinds: str) -> 
 
 
 def test_a_failed_connection() -> None:
-    exchange = Exchange(3)
-    exchange.outcome = "connect"
-    exchange.detail = "refused"
-    found = to_record(decode(exchange, Asked(output_tokens=2, api="chat")))
+    found = received([], Asked(output_tokens=2, api="chat"), outcome="connect", detail="refused")
     assert (found.failure, found.detail, found.status) == ("connect", "refused", None)
+
+
+def test_a_record_says_what_was_asked_and_where_it_belongs() -> None:
+    asked = Asked(output_tokens=2, api="chat", input_tokens=7)
+    found = received(chunked(GOOD), asked)
+    assert (found.index, found.session, found.turn) == (4, 2, 1)
+    assert (found.asked_input, found.asked_output, found.streamed) == (7, 2, True)
+
+
+# --- what else goes over the wire
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "failure", "detail"),
+    [
+        (b"429 Too Many Requests", b'{"error": {"message": "slow down"}}', "http_429", "slow down"),
+        (b"503 Service Unavailable", b"<html>busy</html>", "http_503", "<html>busy</html>"),
+        (b"503 Service Unavailable", b"", "http_503", "no text"),
+        (b"302 Found\r\nLocation: /login", b"", "http_302", "'/login', which is not followed"),
+        (b"200 OK\r\nContent-Type: text/html; charset=utf-8", b"<html>", "garbage", "<html>"),
+        (b"200 OK\r\nContent-Type: text/html", b"data: [DONE]\n\n", "garbage", "[DONE]"),
+        (b"200 OK\r\nContent-Type: text/event-stream", b"", "no_finish", "no finish reason"),
+        (b"200 OK\r\nContent-Type: application/json", b"", "garbage", "not what was asked for"),
+        (b"200 OK", b'data: {"choi', "garbage", "in the middle of an event"),
+        (b"200 OK", GOOD[1] + b'data: {"choi', "garbage", "in the middle of an event"),
+    ],
+)
+def test_answers_that_are_no_stream(head: bytes, body: bytes, failure: str, detail: str) -> None:
+    found = row(plain(b"HTTP/1.1 " + head + b"\r\n", body))
+    assert found.failure == failure
+    assert detail in found.detail
+
+
+def test_a_reset_connection_is_cut_and_says_so() -> None:
+    asked = Asked(output_tokens=2, api="chat")
+    found = received(chunked(GOOD)[:3], asked, outcome="cut", detail="[Errno 104] reset")
+    assert (found.failure, found.detail) == ("cut", "[Errno 104] reset")
+    assert [chunk.kind for chunk in found.chunks] == ["none", "reasoning"]
+
+
+@pytest.mark.parametrize("reason", ["abort", "error"])
+def test_a_server_that_gives_up_is_no_success(reason: str) -> None:
+    found = record([*GOOD[:3], delta(finish=reason), usage(2), DONE])
+    assert (found.failure, found.finish_reason) == ("aborted", reason)
+
+
+def test_a_stream_without_end_is_too_long_and_not_kept() -> None:
+    endless = [delta(at + 1, content="a") for at in range(9000)]
+    found = row(chunked(endless)[:-1], outcome="timeout")
+    assert found.failure == "long"
+    assert len(found.chunks) < 5000
+    uncounted = [delta(content="a")] * 10
+    assert row(chunked(uncounted)[:-1], outcome="timeout").failure == "long"
+    empty = [delta()] * 9000
+    assert row(chunked(empty)[:-1], outcome="timeout").failure == "timeout"
+    assert record([*empty, DONE]).failure == "long"
+
+
+def test_a_stream_that_is_only_slow_has_timed_out() -> None:
+    assert row(chunked(GOOD[:3])[:-1], outcome="timeout").failure == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("events", "failure"),
+    [
+        ([*GOOD[:2], GOOD[3], usage(1), DONE], None),
+        (GOOD, None),
+        ([*GOOD[:4], usage(3), DONE], "long"),
+        ([delta(finish="stop"), usage(0), DONE], "empty"),
+        ([delta(content="a"), delta(content="b"), delta(finish="stop"), DONE], "no_usage"),
+    ],
+)
+def test_a_server_that_cannot_be_held_to_a_length(events: list[bytes], failure: str | None) -> None:
+    asked = Asked(output_tokens=2, api="chat", exact=False)
+    assert received(chunked(events), asked).failure == failure
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [delta(-1, content="a"), DONE],
+        [delta(2**31, content="a"), DONE],
+        [b'data: {"choices": ' + b"[" * 100_000 + b"\n\n"],
+        [b'data: {"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n\n"],
+        [b'data: {"choices": [{"delta": {"content": "\xff"}}]}\n\n'],
+        [b"data: 1\n\n"],
+    ],
+)
+def test_nonsense_in_events_is_garbage(events: list[bytes]) -> None:
+    assert record(events).failure == "garbage"
+
+
+# --- SGLang's own
+
+
+def generated(
+    count: int, text: str, ids: int | None, finish: dict[str, object] | None = None, **more: object
+) -> bytes:
+    meta = {"prompt_tokens": 5, "completion_tokens": count, "finish_reason": finish, **more}
+    document: dict[str, object] = {"text": text, "meta_info": meta}
+    if ids is not None:
+        document["output_ids"] = [7] * ids
+    return sse(document)
+
+
+LENGTH: dict[str, object] = {"type": "length", "length": 4}
+
+
+@pytest.mark.parametrize("with_ids", [True, False])
+@pytest.mark.parametrize("repeats", [True, False])
+@pytest.mark.parametrize("sizes", [[1, 1, 1, 1], [2, 2], [1, 3], [3, 1], [4]])
+def test_generate_counts_alike_whether_events_repeat_or_add(
+    sizes: list[int], repeats: bool, with_ids: bool
+) -> None:
+    events, total = [], 0
+    for size in sizes:
+        total += size
+        text, new = "abcdefgh"[: 2 * total], "abcdefgh"[2 * (total - size) : 2 * total]
+        ids = (total if repeats else size) if with_ids else None
+        finish = LENGTH if total == 4 else None
+        events.append(generated(total, text if repeats else new, ids, finish, cached_tokens=3))
+    found = record([*events, DONE], asked=4, api="generate")
+    assert found.failure is None
+    assert (found.output_tokens, found.prompt_tokens, found.cached_tokens) == (4, 5, 3)
+    assert (found.token_source, found.finish_reason) == ("usage", "length")
+    assert [chunk.characters for chunk in found.chunks] == [2 * size for size in sizes]
+    assert {chunk.kind for chunk in found.chunks} == {"answer"}
+    assert found.chunks[-1].cumulative_tokens == 4
+
+
+def test_generate_repeats_nothing_when_the_second_token_says_the_same() -> None:
+    events = [generated(1, "a", 1), generated(2, "a", 1), generated(3, "a", 1, LENGTH), DONE]
+    found = record(events, asked=3, api="generate")
+    assert [chunk.characters for chunk in found.chunks] == [1, 1, 1]
+
+
+def test_generate_counts_a_token_that_shows_no_text() -> None:
+    events = [generated(1, "", 1), generated(2, "é", 2, LENGTH), DONE]
+    found = record(events, api="generate")
+    assert [(chunk.kind, chunk.characters) for chunk in found.chunks] == [
+        ("answer", 0),
+        ("answer", 1),
+    ]
+
+
+def test_generate_finds_think_tags() -> None:
+    texts = ["<think>", "hm", "</think>", "yes"]
+    events = [generated(at + 1, "".join(texts[: at + 1]), at + 1) for at in range(3)]
+    events.append(generated(4, "".join(texts), 4, LENGTH))
+    found = record([*events, DONE], asked=4, api="generate")
+    assert "".join(chunk.kind[0] for chunk in found.chunks) == "rrra"
+
+
+@pytest.mark.parametrize(
+    ("event", "failure", "detail"),
+    [
+        (generated(1, "a", 1, {"type": "abort", "message": "too many"}), "aborted", "too many"),
+        (sse({"error": {"message": "too long"}}), "stream_error", "too long"),
+        (generated(1, "a", 1, LENGTH), "short", "1 output tokens where 2"),
+        (generated(1, "a", 1), "no_finish", "no finish reason"),
+    ],
+)
+def test_generate_that_fails(event: bytes, failure: str, detail: str) -> None:
+    found = record([event, DONE], api="generate")
+    assert found.failure == failure
+    assert detail in found.detail
+
+
+# --- not streamed
+
+
+def whole(document: object, api: Api = "chat", asked: int = 2) -> RequestRecord:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+    reads = plain(head, document if isinstance(document, bytes) else json.dumps(document).encode())
+    cut = len(reads[0]) - 3
+    return received(
+        [reads[0][:cut], reads[0][cut:]], Asked(output_tokens=asked, api=api, stream=False)
+    )
+
+
+USAGE = {"prompt_tokens": 5, "completion_tokens": 2}
+MESSAGE = {"role": "assistant", "content": "yes", "reasoning_content": "hm"}
+
+
+@pytest.mark.parametrize(
+    ("api", "document", "characters"),
+    [
+        ("chat", {"choices": [{"message": MESSAGE, "finish_reason": "length"}]}, 5),
+        ("completions", {"choices": [{"text": "a b", "finish_reason": "length"}]}, 3),
+        ("generate", {"text": "a b", "output_ids": [1, 2]}, 3),
+    ],
+)
+def test_a_response_in_one_piece(api: Api, document: dict[str, object], characters: int) -> None:
+    meta = {**USAGE, "finish_reason": {"type": "length", "length": 2}}
+    said = {"meta_info": meta} if api == "generate" else {"usage": USAGE}
+    found = whole({**document, **said}, api)
+    assert found.failure is None
+    assert not found.streamed
+    assert (found.prompt_tokens, found.output_tokens, found.token_source) == (5, 2, "usage")
+    assert [
+        (chunk.at_ns, chunk.kind, chunk.characters, chunk.cumulative_tokens)
+        for chunk in found.chunks
+    ] == [(1001, "answer", characters, 2)]
+
+
+def test_reasoning_in_one_piece_is_counted_where_the_server_does() -> None:
+    choices = [{"message": MESSAGE, "finish_reason": "stop"}]
+    counted = {**USAGE, "completion_tokens_details": {"reasoning_tokens": 1}}
+    assert whole({"choices": choices, "usage": counted}).reasoning_tokens == 1
+    assert whole({"choices": choices, "usage": USAGE}).reasoning_tokens is None
+
+
+CHOICES = [{"message": MESSAGE, "finish_reason": "length"}]
+
+
+@pytest.mark.parametrize(
+    ("document", "failure"),
+    [
+        ({"error": {"message": "no"}}, "stream_error"),
+        ({"object": "error", "message": "no"}, "stream_error"),
+        ({"choices": [{"message": MESSAGE}], "usage": USAGE}, "no_finish"),
+        ({"choices": [{"message": MESSAGE, "finish_reason": "abort"}], "usage": USAGE}, "aborted"),
+        ({"choices": CHOICES, "usage": {**USAGE, "completion_tokens": 1}}, "short"),
+        ({"choices": CHOICES, "usage": {**USAGE, "completion_tokens": 3}}, "long"),
+        ({"choices": CHOICES, "usage": {**USAGE, "completion_tokens": 0}}, "empty"),
+        ({"choices": CHOICES}, "no_usage"),
+        ({"choices": []}, "no_finish"),
+        ([], "garbage"),
+        (b"", "garbage"),
+        (b"data: [DONE]\n\n", "garbage"),
+        (b'{"choices": [', "garbage"),
+    ],
+)
+def test_a_response_in_one_piece_that_is_no_success(document: object, failure: str) -> None:
+    found = whole(document)
+    assert found.failure == failure
+    assert found.detail
+
+
+def test_a_response_in_one_piece_that_is_cut() -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"
+    asked = Asked(output_tokens=2, api="chat", stream=False)
+    assert received([head], asked, outcome="cut").failure == "cut"
+    assert received([head], asked, outcome="timeout").failure == "timeout"
+
+
+def test_generate_in_one_piece_is_counted_by_ids_without_meta_info() -> None:
+    found = whole({"text": "a", "output_ids": [1, 2], "meta_info": {"finish_reason": "stop"}},
+                  "generate")  # fmt: skip
+    assert (found.failure, found.token_source, found.output_tokens) == (None, "ids", 2)

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmperf.load.prompts import CHARACTERS, WORDS, IdPool, Part, Units, id_lists, texts
+from pytest_llmperf.load.prompts import (
+    CHARACTERS,
+    WORDS,
+    IdPool,
+    Part,
+    Sequences,
+    Units,
+    bounds,
+    id_lists,
+    texts,
+    uniform,
+)
 
 POOL = IdPool(ids=tuple(range(100, 140)))
+PARTS = st.sampled_from(("measured", "warmup"))
 UNITS = Units(items=WORDS, joint=" ", lead="a")
 
 
@@ -70,3 +84,73 @@ def test_the_word_list_repeats_nothing() -> None:
 def test_prompts_within_a_pass_are_all_different(part: Part) -> None:
     made = texts(UNITS, 12, seed=9, count=300, part=part)
     assert len(set(made)) == 300
+
+
+@given(number=st.integers(0, 10**6), length=st.integers(1, 200), seed=st.integers(0, 9), part=PARTS)
+def test_a_sequence_depends_on_its_number_alone(
+    number: int, length: int, seed: int, part: Part
+) -> None:
+    asked_late = Sequences(POOL.ids, key=str(seed), part=part)
+    asked_late.starting(number + 1, 7)
+    asked_first = Sequences(POOL.ids, key=str(seed), part=part)
+    sequence = asked_first.starting(number, length)
+    assert sequence == asked_late.starting(number, length)
+    assert len(sequence) == length
+    assert set(sequence) <= set(POOL.ids)
+
+
+@given(numbers=st.sets(st.integers(0, 10**5), min_size=2, max_size=40), part=PARTS)
+def test_whatever_the_numbers_are_no_two_sequences_begin_alike(
+    numbers: set[int], part: Part
+) -> None:
+    sequences = Sequences(POOL.ids, key="1", part=part)
+    # 40 ids have five digits enough for 10**5 numbers, whichever part has the first of them.
+    assert len({tuple(sequences.starting(number, 5)) for number in numbers}) == len(numbers)
+
+
+def test_sequences_longer_than_the_supply_are_whole() -> None:
+    sequences = Sequences(POOL.ids, key="1", part="measured")
+    long = sequences.starting(3, 200_000)
+    assert len(long) == 200_000
+    assert len(sequences.following("x", 70_000)) == 70_000
+
+
+def test_what_follows_is_decided_by_its_label_and_spread_over_the_pool() -> None:
+    sequences = Sequences(POOL.ids, key="1", part="measured")
+    assert sequences.following("a", 50) == sequences.following("a", 50)
+    assert sequences.following("a", 50) != sequences.following("b", 50)
+    assert set(sequences.following("a", 1000)) == set(POOL.ids)
+
+
+@given(low=st.integers(-5, 5), span=st.integers(0, 9), label=st.text(max_size=5))
+def test_uniform_numbers_lie_within_their_bounds(low: int, span: int, label: str) -> None:
+    assert low <= uniform(b"x", label, low, low + span) <= low + span
+
+
+def test_uniform_numbers_reach_every_value_equally_often() -> None:
+    seen = [uniform(b"x", str(number), 3, 7) for number in range(10_000)]
+    for value in range(3, 8):
+        assert seen.count(value) == pytest.approx(2000, abs=4 * math.sqrt(1600))
+
+
+@given(mean=st.integers(1, 10_000), spread=st.floats(0, 0.999))
+def test_bounds_lie_equally_far_from_the_mean_and_above_zero(mean: int, spread: float) -> None:
+    low, high = bounds(mean, spread)
+    assert low + high == 2 * mean
+    assert 1 <= low <= mean
+    assert mean * spread - 1 < high - mean <= mean * spread + 1e-6
+
+
+def test_bounds_of_a_usual_spread() -> None:
+    assert bounds(1000, 0.3) == (700, 1300)
+    assert bounds(804, 0.9) == (81, 1527)
+    assert bounds(512, 0.0) == (512, 512)
+
+
+@given(mean=st.integers(20, 2000), spread=st.floats(0.05, 0.95), seed=st.integers(0, 50))
+def test_drawn_lengths_keep_their_mean(mean: int, spread: float, seed: int) -> None:
+    low, high = bounds(mean, spread)
+    count = 400
+    drawn = [uniform(b"%d" % seed, str(number), low, high) for number in range(count)]
+    deviation = math.sqrt(((high - low + 1) ** 2 - 1) / 12 / count)
+    assert sum(drawn) / count == pytest.approx(mean, abs=5.5 * deviation + 1e-9)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,11 +50,35 @@ def test_garbage_is_an_error(garbage: bytes) -> None:
         parse(garbage)
 
 
-def test_a_line_without_end_is_an_error() -> None:
+@pytest.mark.parametrize("cut", [0, 5, 9, 10])
+def test_an_error_hands_on_what_was_complete_before_it(cut: int) -> None:
+    text = b"data: x\n\n{}\n"
+    parser = SseParser()
+    events = parser.feed(text[:cut])
+    with pytest.raises(SseError) as caught:
+        parser.feed(text[cut:])
+    assert [*events, *caught.value.before] == [SseEvent(b"x")]
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_line_without_end_is_an_error(end: bytes) -> None:
     parser = SseParser()
     parser.feed(b"x" * MAX_LINE_BYTES)
     with pytest.raises(SseError, match="a line of more than"):
-        parser.feed(b"x")
+        parser.feed(b"x" + end)
+
+
+def test_between_events_nothing_is_owed() -> None:
+    parser = SseParser()
+    parser.feed(b"data: x\n\n")
+    assert parser.between_events
+    parser.feed(b"event: y\n")
+    assert not parser.between_events
+    parser.feed(b"\r")
+    assert not parser.pending
+    assert not parser.between_events, "a line feed may follow that is part of the same line end"
+    parser.feed(b"\n")
+    assert parser.between_events
 
 
 DATA = st.text(st.characters(exclude_characters="\r\n", codec="utf-8"), max_size=12)
@@ -75,14 +102,31 @@ def test_any_split_gives_the_same_events(
     assert parse(*(text[at : at + 1] for at in range(len(text)))) == expected
 
 
-@given(st.binary(max_size=200), st.integers(0, 200))
-def test_arbitrary_bytes_end_in_events_or_an_error_alike_for_every_split(
-    text: bytes, cut: int
-) -> None:
-    def outcome(*pieces: bytes) -> list[SseEvent] | str:
-        try:
-            return parse(*pieces)
-        except SseError:
-            return "error"
+LINES = st.lists(
+    st.sampled_from([b"data: a", b"data", b": x", b"event: e", b"id:1", b"{}", b"\xef\xbb\xbf"])
+    | st.binary(max_size=8),
+    max_size=12,
+)
+ENDS = st.sampled_from([b"\n", b"\r", b"\r\n", b"\n\n", b""])
 
-    assert outcome(text) == outcome(text[:cut], text[cut:])
+
+@given(LINES, ENDS, st.lists(st.integers(0, 200), max_size=5))
+def test_arbitrary_bytes_end_in_the_same_events_and_error_for_every_split(
+    lines: list[bytes], end: bytes, cuts: list[int]
+) -> None:
+    text = end.join(lines) + end
+
+    def outcome(pieces: Iterable[bytes]) -> tuple[list[SseEvent], str]:
+        parser = SseParser()
+        events: list[SseEvent] = []
+        try:
+            for piece in pieces:
+                events += parser.feed(piece)
+        except SseError as error:
+            return [*events, *error.before], str(error)
+        return events, ""
+
+    places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    found = outcome(text[a:b] for a, b in pairwise(places))
+    assert found == outcome([text])
+    assert found == outcome(text[at : at + 1] for at in range(len(text)))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_llmperf.load.planned import Asked, Turn
 from pytest_llmperf.load.wire import Connection, Exchange, Origin, open_connection, parse_origin
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
@@ -39,6 +40,11 @@ RESPONSES = {
 }
 
 
+def get() -> Exchange:
+    """A request nobody reads."""
+    return Exchange(Turn(index=0, payload=b"GET", asked=Asked(output_tokens=1, api="chat")))
+
+
 class FakeSocket(socket.socket):
     """A socket that takes everything."""
 
@@ -58,8 +64,8 @@ def fed(pieces: Sequence[bytes]) -> tuple[Exchange, list[int]]:
     ended: list[int] = []
     read = 0
     connection = Connection(lambda _: ended.append(read), FakeSocket())
-    exchange = Exchange(0)
-    connection.send(exchange, b"GET")
+    exchange = get()
+    connection.send(exchange)
     for read, piece in enumerate(pieces, 1):  # noqa: B007 - seen by the callback
         connection.data_received(piece)
     return exchange, ended
@@ -110,8 +116,8 @@ def test_broken_chunks_are_given_up() -> None:
 def test_a_body_without_length_ends_with_the_connection() -> None:
     done: list[Connection] = []
     connection = Connection(done.append, FakeSocket())
-    exchange = Exchange(0)
-    connection.send(exchange, b"GET")
+    exchange = get()
+    connection.send(exchange)
     connection.data_received(HEAD + b"\r\ndata: x\n\n")
     assert not done
     connection.connection_lost(None)
@@ -121,8 +127,8 @@ def test_a_body_without_length_ends_with_the_connection() -> None:
 @pytest.mark.parametrize("so_far", [b"", HEAD, STREAM[:-9]])
 def test_a_lost_connection_cuts_what_was_not_complete(so_far: bytes) -> None:
     connection = Connection(lambda _: None, FakeSocket())
-    exchange = Exchange(0)
-    connection.send(exchange, b"GET")
+    exchange = get()
+    connection.send(exchange)
     if so_far:
         connection.data_received(so_far)
     connection.connection_lost(None)
@@ -133,7 +139,7 @@ def test_a_lost_connection_cuts_what_was_not_complete(so_far: bytes) -> None:
 def test_a_server_that_closes_after_each_response_leaves_the_connection_unusable() -> None:
     connection = Connection(lambda _: None, FakeSocket())
     connection.usable = True
-    connection.send(Exchange(0), b"GET")
+    connection.send(get())
     connection.data_received(HEAD + b"Connection: close\r\ncontent-length: 2\r\n\r\nok")
     assert not connection.usable
 

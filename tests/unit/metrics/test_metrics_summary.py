@@ -1,21 +1,16 @@
-"""Passes reduced to runs: percentiles, failures, directions, and when a run is not to be judged."""
+"""Passes reduced to runs: values, failures, directions."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.metrics.summary import (
-    HealthBounds,
-    invalid_reasons,
-    percentile,
+    SINGLE,
     reduce_pass,
     standard_names,
     statistic_value,
@@ -23,11 +18,13 @@ from pytest_llmperf.metrics.summary import (
 from pytest_llmperf.metrics.units import METRICS, STANDARD_STATISTICS
 from pytest_llmperf.records import (
     Chunk,
+    Chunks,
     ClientHealth,
     MetricValue,
     Pass,
     RequestRecord,
     Run,
+    Slo,
     Workload,
 )
 
@@ -47,6 +44,7 @@ WORKLOAD = Workload(
     requests=4,
     warmup_requests=1,
     runs=1,
+    slo=(Slo(metric="ttft", limit_ms=1000),),
 )
 
 
@@ -58,11 +56,12 @@ def request(
     slow: float = 1.0,
     failure: str | None = None,
     answers: bool = True,
+    **more: Any,
 ) -> RequestRecord:
     """Four tokens: two of reasoning, two of answer; ``slow`` stretches every time."""
     start = round(index * 50 * slow * MS)
     tokens = 0 if failure else 4
-    chunks = tuple(
+    chunks = Chunks.of(
         Chunk(
             at_ns=start + round((ttft_ms + position * gap_ms) * slow * MS),
             kind="answer" if position >= 2 and answers else "reasoning",
@@ -71,7 +70,7 @@ def request(
         )
         for position in range(tokens)
     )
-    return RequestRecord(
+    record = RequestRecord(
         index=index,
         written_ns=start,
         ended_ns=start + round(500 * slow * MS),
@@ -82,9 +81,12 @@ def request(
         cached_tokens=0,
         output_tokens=tokens,
         reasoning_tokens=2,
-        token_source="usage",  # noqa: S106 - where the count comes from
+        token_source="usage",
         chunks=chunks,
+        scheduled_ns=start,
+        asked_input=10,
     )
+    return replace(record, **more)
 
 
 def a_pass(records: Sequence[RequestRecord], client: ClientHealth = HEALTHY) -> Pass:
@@ -94,8 +96,10 @@ def a_pass(records: Sequence[RequestRecord], client: ClientHealth = HEALTHY) -> 
     )  # fmt: skip
 
 
-def reduced(records: Sequence[RequestRecord], *, devices: int = 1) -> Run:
-    return reduce_pass(a_pass(records), workload=WORKLOAD, launch_id="L1", index=0, devices=devices)
+def reduced(
+    records: Sequence[RequestRecord], *, devices: int = 1, workload: Workload = WORKLOAD
+) -> Run:
+    return reduce_pass(a_pass(records), workload=workload, launch_id="L1", index=0, devices=devices)
 
 
 def value(run: Run, name: str) -> float:
@@ -104,57 +108,16 @@ def value(run: Run, name: str) -> float:
     return found
 
 
-# --- percentiles
-
-
-VALUES = st.lists(st.floats(0, 1e6), min_size=1, max_size=60)
-
-
-@given(VALUES, st.integers(1, 999))
-def test_a_percentile_is_the_next_higher_order_statistic(values: list[float], mille: int) -> None:
-    quantile = mille / 1000
-    mine = percentile([(each, 1) for each in values], quantile)
-    assert mine in values
-    assert mine == np.percentile(values, mille / 10, method="higher")
-    assert mine >= np.percentile(values, mille / 10) - 1e-6
-
-
-@given(VALUES, st.data())
-def test_weights_stand_for_repeated_values(values: list[float], data: st.DataObject) -> None:
-    weights = [data.draw(st.integers(1, 4)) for _ in values]
-    quantile = data.draw(st.sampled_from([0.5, 0.9, 0.95, 0.99]))
-    pairs = list(zip(values, weights, strict=True))
-    spread = [(each, 1) for each, weight in pairs for _ in range(weight)]
-    assert percentile(pairs, quantile) == percentile(spread, quantile)
-
-
-@given(VALUES, st.integers(0, 20))
-def test_percentiles_grow_with_the_quantile_and_with_failures(
-    values: list[float], failed: int
-) -> None:
-    clean = [(each, 1) for each in values]
-    spoilt = [*clean, (math.inf, failed)] if failed else clean
-    found = [percentile(spoilt, quantile) for quantile in (0.1, 0.5, 0.9, 0.99)]
-    assert found == sorted(found)
-    for quantile in (0.1, 0.5, 0.9, 0.99):
-        assert percentile(spoilt, quantile) >= percentile(clean, quantile)
-
-
-def test_the_percentile_of_nothing_is_an_error() -> None:
-    with pytest.raises(ValueError, match="nothing"):
-        percentile([], 0.5)
-
-
 # --- values
 
 
 def test_a_run_carries_every_metric_of_the_table_with_the_standard_statistics() -> None:
-    run = reduced([request(index) for index in range(4)])
+    run = reduced([request(index) for index in range(40)])
     wanted = {
         name if not metric.per_request else f"{name}_{statistic}"
         for name, metric in METRICS.items()
         for statistic in (STANDARD_STATISTICS if metric.per_request else ("",))
-        if name != "startup_time"
+        if metric.source == "requests"
     }
     assert set(run.metrics) == wanted == set(standard_names())
     assert all(each.value is not None for each in run.metrics.values())
@@ -182,12 +145,16 @@ def test_the_values_are_those_of_the_definitions() -> None:
     assert run.valid
 
 
+#: Shares of requests or of rates: the same at any speed, as long as it stays the same.
+SCALE_FREE = {"success_rate", "goodput_share", "throughput_retention"}
+
+
 @pytest.mark.parametrize("name", sorted(standard_names()))
 def test_twice_as_slow_moves_every_metric_the_way_its_direction_says(name: str) -> None:
-    before = reduced([request(index) for index in range(6)])
-    after = reduced([request(index, slow=2.0) for index in range(6)])
+    before = reduced([request(index) for index in range(40)])
+    after = reduced([request(index, slow=2.0) for index in range(40)])
     base = name if name in METRICS else name.rpartition("_")[0]
-    if METRICS[base].counted:  # a count of successes does not depend on time: see the next test
+    if base in SCALE_FREE:
         assert value(after, name) == value(before, name)
     elif METRICS[base].direction == "lower":
         assert value(after, name) == pytest.approx(2 * value(before, name))
@@ -195,10 +162,93 @@ def test_twice_as_slow_moves_every_metric_the_way_its_direction_says(name: str) 
         assert value(after, name) == pytest.approx(value(before, name) / 2)
 
 
+@pytest.mark.parametrize("name", sorted(SCALE_FREE))
+def test_what_is_the_same_at_any_speed_falls_when_it_gets_worse(name: str) -> None:
+    assert METRICS[name].direction == "higher"
+    good = [request(index) for index in range(40)]
+    # The last third answers late, too late for the objective, and then not at all.
+    bad = [
+        request(index, ttft_ms=1200 if index > 26 else 100, failure="cut" if index > 36 else None)
+        for index in range(40)
+    ]
+    assert value(reduced(bad), name) < value(reduced(good), name)
+
+
 def test_a_failure_lowers_the_success_rate() -> None:
-    assert METRICS["success_rate"].direction == "higher"
     run = reduced([request(0), request(1, failure="cut")])
     assert value(run, "success_rate") == 0.5
+
+
+# --- goodput
+
+
+def with_slo(*slo: Slo) -> Workload:
+    return replace(WORKLOAD, slo=slo)
+
+
+def test_good_is_what_meets_every_objective() -> None:
+    records = [request(0), request(1, ttft_ms=300), request(2, gap_ms=40), request(3)]
+    strict = with_slo(Slo(metric="ttft", limit_ms=200), Slo(metric="tpot", limit_ms=10))
+    run = reduced(records, workload=strict)
+    assert value(run, "goodput_share") == 0.5
+    assert value(run, "goodput") == pytest.approx(value(run, "request_throughput") / 2)
+
+
+def test_failed_requests_and_those_without_the_metric_are_not_good() -> None:
+    run = reduced(
+        [request(0), request(1, failure="cut"), request(2, answers=False), request(3)],
+        workload=with_slo(Slo(metric="ttfat", limit_ms=1e9)),
+    )
+    assert value(run, "goodput_share") == 0.5
+
+
+def test_without_objectives_there_is_no_goodput() -> None:
+    run = reduced([request(0)], workload=with_slo())
+    assert run.metrics["goodput"] == run.metrics["goodput_share"] == MetricValue(value=None)
+
+
+def test_an_objective_for_what_a_request_has_many_of_is_a_mistake() -> None:
+    with pytest.raises(UsageMistake, match="'itl' is no number of one request"):
+        reduced([request(0)], workload=with_slo(Slo(metric="itl", limit_ms=1)))
+
+
+# --- where something is missing
+
+
+def test_a_closed_loop_has_no_schedule() -> None:
+    run = reduced([request(index, scheduled_ns=None) for index in range(4)])
+    failed = reduced([request(0, scheduled_ns=None, failure="cut")])
+    for name in ("ttft_from_schedule_p50", "ttfat_from_schedule_max", "e2e_from_schedule_mean"):
+        assert run.metrics[name] == failed.metrics[name] == MetricValue(value=None)
+    assert failed.metrics["e2e_mean"].unbounded
+
+
+def test_responses_in_one_piece_have_only_their_end() -> None:
+    run = reduced([request(index, streamed=False) for index in range(40)])
+    missing = {name for name, each in run.metrics.items() if each.value is None}
+    assert {name.rpartition("_")[0] for name in missing} == {
+        *(name for name in SINGLE if not name.startswith("e2e")),
+        *("itl", "icl", "steady_output", "throughput", "throughput_per"),
+    }
+    assert value(run, "e2e_mean") == 500
+    assert value(run, "e2e_from_schedule_p99") == 500
+    assert value(run, "output_throughput") == pytest.approx(160 / (39 * 0.05 + 0.5))
+
+
+def test_without_a_workload_what_depends_on_it_is_not_measured() -> None:
+    measured = a_pass([request(index) for index in range(40)])
+    for name in ("goodput", "steady_output_throughput", "throughput_retention"):
+        assert statistic_value(measured, name) == MetricValue(value=None)
+        assert statistic_value(measured, name, workload=WORKLOAD).value is not None
+
+
+def test_no_time_at_all_gives_no_rate() -> None:
+    at_once = request(0, ttft_ms=0, gap_ms=0)
+    run = reduced([at_once])
+    assert run.duration_s == 0
+    for name in ("output_throughput", "request_throughput", "throughput_per_user", "goodput"):
+        assert run.metrics[name] == MetricValue(value=None), name
+    assert value(run, "ttft_mean") == 0
 
 
 # --- failures
@@ -268,52 +318,10 @@ def test_extra_statistics_are_added_to_the_run() -> None:
         launch_id="L1",
         index=0,
         devices=1,
-        extra=["ttft_p999", "ttft_p95", "startup_time"],
+        extra=["ttft_p999", "ttft_from_schedule_p99", "startup_time", "accept_length"],
     )
-    assert "ttft_p999" in run.metrics
-    assert "startup_time" not in run.metrics
-
-
-# --- validity
-
-
-def reasons(
-    records: Sequence[RequestRecord],
-    *,
-    client: ClientHealth = HEALTHY,
-    bounds: HealthBounds | None = None,
-) -> tuple[str, ...]:
-    return invalid_reasons(a_pass(records, client), WORKLOAD, bounds or HealthBounds())
-
-
-def test_a_busy_client_makes_a_run_invalid_and_says_what_to_do() -> None:
-    (reason,) = reasons([request(0)], client=replace(HEALTHY, cpu_share=0.97))
-    assert reason.startswith("client-bound: the load client used 97% of a core (bound 90%)")
-    (reason,) = reasons([request(0)], client=replace(HEALTHY, loop_lag_ms_p99=31.0))
-    assert "31.0 ms late at p99 (bound 25 ms)" in reason
-
-
-def test_prefix_cache_hits_make_a_run_invalid_unless_they_are_meant() -> None:
-    hit = [replace(request(0), cached_tokens=9), request(1)]
-    strict = HealthBounds(template_tokens=0)
-    (reason,) = reasons(hit, bounds=strict)
-    assert reason.startswith("prefix-cache hits: 9 of 20 prompt tokens (45%)")
-    assert reasons(hit, bounds=HealthBounds(cached_share=None)) == ()
-    assert reasons([replace(request(0), cached_tokens=1)], bounds=strict) == ()
-
-
-def test_what_a_chat_template_shares_is_no_cache_hit() -> None:
-    assert reasons([replace(request(0), cached_tokens=8)]) == ()
-    assert reasons([replace(request(0), cached_tokens=9)]) != ()
-
-
-def test_prompts_of_another_length_make_a_run_invalid() -> None:
-    wrong = [replace(request(0), prompt_tokens=12), request(1)]
-    (reason,) = reasons(wrong)
-    assert reason == (
-        "prompt length not as asked: 1 of 2 prompts were not 10 tokens long (10 to 12)"
-    )
-    assert reasons(wrong, bounds=HealthBounds(prompt_error=0.2)) == ()
+    assert {"ttft_p999", "ttft_from_schedule_p99"} <= set(run.metrics)
+    assert not {"startup_time", "accept_length"} & set(run.metrics)
 
 
 def test_an_invalid_run_still_shows_its_metrics() -> None:

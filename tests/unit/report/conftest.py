@@ -90,7 +90,7 @@ RUN = Run(
     output_tokens_mean=1024.0,
     reasoning_tokens_mean=None,
     cached_tokens_total=0,
-    token_source="usage",  # noqa: S106
+    token_source="usage",
     client=CLIENT,
 )
 FLOOR = Limit(

@@ -1,0 +1,171 @@
+"""When a run must not be judged, in words: the client, the set-up, or the load was at fault."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_llmperf.records import ClientHealth, Pass, RequestRecord, Workload
+
+from .bounds import HealthBounds
+from .steady import Span, Trend, steady_span
+
+#: A trend as strong as this comes by chance in one run of a thousand.
+TREND_P_VALUE = 0.001
+_MORE = "give it a core of its own, more processes (--llmperf-client-processes) or another machine"
+
+
+def invalid_reasons(
+    pass_: Pass, workload: Workload, bounds: HealthBounds, trend: Trend | None = None
+) -> tuple[str, ...]:
+    """Why a run must not be judged, in words; empty when it may be."""
+    reasons = (
+        _busy(pass_.client, bounds),
+        _late_clock(pass_.client, bounds),
+        *_behind_schedule(pass_, workload, bounds),
+        _idle(pass_, workload, bounds),
+        _cache_hits(pass_.records, workload, bounds),
+        _wrong_prompts(pass_.records, bounds),
+        _not_steady(trend, bounds),
+    )
+    return tuple(reason for reason in reasons if reason)
+
+
+# --- the client
+
+
+def _busy(client: ClientHealth, bounds: HealthBounds) -> str | None:
+    if bounds.cpu_share is None or client.cpu_share <= bounds.cpu_share:
+        return None
+    return (
+        f"client-bound: the load client used {client.cpu_share:.0%} of a core "
+        f"(bound {bounds.cpu_share:.0%}); {_MORE}"
+    )
+
+
+def _late_clock(client: ClientHealth, bounds: HealthBounds) -> str | None:
+    lag, bound = client.loop_lag_ms_p99, bounds.loop_lag_ms_p99
+    if lag is None or bound is None or lag <= bound:
+        return None
+    return (
+        f"client-bound: the load client's clock ran {lag:.1f} ms late at p99 "
+        f"(bound {bound:g} ms); {_MORE}"
+    )
+
+
+def _behind_schedule(pass_: Pass, workload: Workload, bounds: HealthBounds) -> list[str]:
+    """Requests that went out late, unless the cap on requests in flight held them back."""
+    client = pass_.client
+    if workload.arrivals != "closed" and _capped(pass_.records, workload.concurrency):
+        return []
+    reasons = []
+    delay, bound = client.send_delay_ms_p99, bounds.send_delay_ms_p99
+    if delay is not None and bound is not None and delay > bound:
+        reasons.append(
+            f"client-bound: requests went out {delay:.1f} ms behind their schedule at p99 "
+            f"(bound {bound:g} ms); {_MORE}"
+        )
+    offered, achieved = client.offered_rate, client.achieved_rate
+    least = bounds.delivered_share
+    if offered and achieved is not None and least is not None and achieved < least * offered:
+        reasons.append(
+            f"client-bound: {achieved:.4g} of {offered:.4g} requests per second went out "
+            f"({achieved / offered:.1%}, bound {least:.0%}); {_MORE}"
+        )
+    return reasons
+
+
+def _capped(records: Sequence[RequestRecord], cap: int | None) -> bool:
+    """Whether as many requests were in flight at once as there may be."""
+    if cap is None:
+        return False
+    starts = [(record.written_ns, 1) for record in records]
+    changes = sorted([*starts, *((record.ended_ns, -1) for record in records)])
+    in_flight = 0
+    for _, change in changes:
+        in_flight += change
+        if in_flight >= cap:
+            return True
+    return False
+
+
+def _idle(pass_: Pass, workload: Workload, bounds: HealthBounds) -> str | None:
+    """Slots of a closed loop that stood empty although the load was to be whole."""
+    asked, bound = workload.concurrency, bounds.in_flight_share
+    if workload.arrivals != "closed" or asked is None or bound is None or workload.think_time_s:
+        return None
+    span = steady_span(pass_.records, workload, pass_.started_ns)
+    if span is None:
+        return None
+    kept = busy_slots(pass_.records, span)
+    if kept >= bound * asked:
+        return None
+    return (
+        f"client-bound: {kept:.3g} of {asked} requests were in flight on the average, the others "
+        f"waited for the client to send them (bound {bound:.0%}); {_MORE}, or ask for longer "
+        f"outputs"
+    )
+
+
+def busy_slots(records: Sequence[RequestRecord], span: Span) -> float:
+    """Requests in flight, or being connected, on the average of ``span``."""
+    busy = 0
+    for record in records:
+        begun = record.written_ns - (record.connect_ns or 0)
+        busy += max(0, min(record.ended_ns, span.end_ns) - max(begun, span.start_ns))
+    return busy / (span.end_ns - span.start_ns)
+
+
+# --- the set-up
+
+
+def _cache_hits(
+    records: Sequence[RequestRecord], workload: Workload, bounds: HealthBounds
+) -> str | None:
+    prompt = sum(record.prompt_tokens or 0 for record in records)
+    cached = sum(record.cached_tokens or 0 for record in records)
+    if bounds.cached_share is None or workload.shares_prefixes or not prompt:
+        return None
+    if cached <= max(bounds.cached_share * prompt, bounds.template_tokens * len(records)):
+        return None
+    return (
+        f"prefix-cache hits: {cached:,} of {prompt:,} prompt tokens ({cached / prompt:.0%}) came "
+        f"from the server's cache (bound {bounds.cached_share:.0%}); flush it between runs"
+    )
+
+
+def _wrong_prompts(records: Sequence[RequestRecord], bounds: HealthBounds) -> str | None:
+    """Prompts that came to another length than they were built for, as the server counts."""
+    checked = [
+        (record.prompt_tokens, record.asked_input)
+        for record in records
+        if record.prompt_tokens is not None and record.asked_input is not None
+    ]
+    wrong = [(was, asked) for was, asked in checked if _off(was, asked) > bounds.prompt_error]
+    if not wrong:
+        return None
+    was, asked = max(wrong, key=lambda pair: _off(*pair))
+    return (
+        f"prompt length not as asked: {len(wrong)} of {len(checked)} prompts differ, at worst "
+        f"{was:,} tokens where {asked:,} were asked for"
+    )
+
+
+def _off(was: int, asked: int) -> float:
+    return abs(was - asked) / asked if asked else float(was != asked)
+
+
+# --- the load
+
+
+def _not_steady(trend: Trend | None, bounds: HealthBounds) -> str | None:
+    if trend is None or bounds.drift is None or trend.p_value >= TREND_P_VALUE:
+        return None
+    change = trend.retention - 1
+    if abs(change) <= bounds.drift:
+        return None
+    went = "fell" if change < 0 else "rose"
+    return (
+        f"not steady: the output rate {went} by {abs(change):.0%} from the first to the last third "
+        f"of the steady part (bound {bounds.drift:.0%}, p = {trend.p_value:.1g}); warm up longer, "
+        f"look for throttling, leaks or neighbours, or set llmperf_max_drift"
+    )

@@ -1,0 +1,201 @@
+"""When a run is not to be judged, and what is said then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pytest_llmperf.metrics.bounds import HealthBounds
+from pytest_llmperf.metrics.health import invalid_reasons
+from pytest_llmperf.metrics.steady import Trend
+from pytest_llmperf.records import NO_CHUNKS, ClientHealth, Pass, RequestRecord, Workload
+
+MS = 1_000_000
+HEALTHY = ClientHealth(
+    cpu_share=0.1,
+    loop_lag_ms_p99=1.0,
+    loop_lag_ms_max=2.0,
+    peak_rss_bytes=50_000_000,
+    mean_in_flight=2.0,
+)
+CLOSED = Workload(
+    name="tiny",
+    input_tokens=10,
+    output_tokens=4,
+    concurrency=2,
+    requests=4,
+    warmup_requests=1,
+    runs=1,
+)
+OPEN = replace(CLOSED, arrivals="poisson", rate=10.0, concurrency=None)
+
+
+def request(
+    index: int, *, written_ms: float | None = None, lasts_ms: float = 100, **more: Any
+) -> RequestRecord:
+    """The request ``index`` of a closed loop with two slots, each busy all the time."""
+    written = round((index // 2 * 100 if written_ms is None else written_ms) * MS)
+    record = RequestRecord(
+        index=index,
+        written_ns=written,
+        ended_ns=written + round(lasts_ms * MS),
+        status=200,
+        failure=None,
+        finish_reason="length",
+        prompt_tokens=10,
+        cached_tokens=0,
+        output_tokens=4,
+        reasoning_tokens=None,
+        token_source="usage",
+        chunks=NO_CHUNKS,
+        asked_input=10,
+    )
+    return replace(record, **more)
+
+
+SOME = [request(index) for index in range(8)]
+
+
+def reasons(
+    records: Sequence[RequestRecord] = SOME,
+    *,
+    workload: Workload = CLOSED,
+    bounds: HealthBounds | None = None,
+    trend: Trend | None = None,
+    **client: Any,
+) -> tuple[str, ...]:
+    pass_ = Pass(
+        seed=1,
+        started_at="2026-01-01T00:00:00+00:00",
+        started_ns=0,
+        records=tuple(records),
+        client=replace(HEALTHY, **client),
+    )
+    return invalid_reasons(pass_, workload, bounds or HealthBounds(), trend)
+
+
+def test_a_run_without_trouble_is_judged() -> None:
+    assert reasons() == ()
+    assert reasons([], workload=OPEN) == ()
+
+
+# --- the client
+
+
+@pytest.mark.parametrize(
+    ("client", "said"),
+    [
+        ({"cpu_share": 0.97}, "the load client used 97% of a core (bound 90%)"),
+        ({"loop_lag_ms_p99": 31.0}, "31.0 ms late at p99 (bound 25 ms)"),
+        ({"send_delay_ms_p99": 7.25}, "7.2 ms behind their schedule at p99 (bound 5 ms)"),
+        (
+            {"offered_rate": 200.0, "achieved_rate": 183.5},
+            "183.5 of 200 requests per second went out (91.8%, bound 99%)",
+        ),
+    ],
+)
+def test_a_client_at_its_limit_says_by_how_much_and_what_to_do(
+    client: dict[str, Any], said: str
+) -> None:
+    (reason,) = reasons(workload=OPEN, **client)
+    assert reason.startswith("client-bound: ")
+    assert said in reason
+    assert "--llmperf-client-processes" in reason
+
+
+@pytest.mark.parametrize(
+    ("bound", "client"),
+    [
+        ("cpu_share", {"cpu_share": 2.0}),
+        ("loop_lag_ms_p99", {"loop_lag_ms_p99": 500.0}),
+        ("send_delay_ms_p99", {"send_delay_ms_p99": 500.0}),
+        ("delivered_share", {"offered_rate": 9.0, "achieved_rate": 1.0}),
+    ],
+)
+def test_every_bound_can_be_moved_and_switched_off(bound: str, client: dict[str, Any]) -> None:
+    off: HealthBounds = replace(HealthBounds(), **{bound: None})  # type: ignore[arg-type]
+    assert reasons(workload=OPEN, **client)
+    assert reasons(workload=OPEN, bounds=off, **client) == ()
+
+
+def test_waiting_for_a_slot_is_not_the_clients_delay() -> None:
+    capped = replace(OPEN, concurrency=2)
+    assert reasons(workload=capped, send_delay_ms_p99=900.0) == ()
+    roomy = replace(OPEN, concurrency=3)
+    assert reasons(workload=roomy, send_delay_ms_p99=900.0) != ()
+
+
+def test_a_closed_loop_with_empty_slots_is_the_clients_fault() -> None:
+    # Each slot rests for 30 ms after 100 ms of work.
+    gaps = [request(index, written_ms=index // 2 * 130) for index in range(8)]
+    (reason,) = reasons(gaps)
+    assert reason.startswith("client-bound: 1.54 of 2 requests were in flight on the average")
+    assert reasons(gaps, bounds=HealthBounds(in_flight_share=0.7)) == ()
+    assert reasons(gaps, bounds=HealthBounds(in_flight_share=None)) == ()
+    assert reasons(gaps, workload=replace(CLOSED, think_time_s=0.03)) == ()
+    assert reasons(gaps, workload=OPEN) == ()
+
+
+def test_connecting_is_not_idling() -> None:
+    connecting = [
+        request(index, written_ms=index // 2 * 130, connect_ns=30 * MS) for index in range(8)
+    ]
+    assert reasons(connecting) == ()
+
+
+def test_the_drain_of_a_closed_loop_is_not_idling() -> None:
+    # The second slot has nothing left to do while the last request goes on for long.
+    assert reasons([*SOME, request(8, lasts_ms=10_000)]) == ()
+
+
+# --- the set-up
+
+
+def test_prefix_cache_hits_make_a_run_invalid_unless_they_are_meant() -> None:
+    hit = [request(0, cached_tokens=9), request(1)]
+    strict = HealthBounds(template_tokens=0)
+    (reason,) = reasons(hit, bounds=strict)
+    assert reason.startswith("prefix-cache hits: 9 of 20 prompt tokens (45%)")
+    assert reasons(hit, bounds=HealthBounds(cached_share=None)) == ()
+    assert reasons([request(0, cached_tokens=1)], bounds=strict) == ()
+    assert reasons(hit, bounds=strict, workload=replace(CLOSED, shared_prefix_tokens=5)) == ()
+
+
+def test_what_a_chat_template_shares_is_no_cache_hit() -> None:
+    assert reasons([request(0, cached_tokens=8)]) == ()
+    assert reasons([request(0, cached_tokens=9)]) != ()
+
+
+def test_prompts_of_another_length_than_asked_make_a_run_invalid() -> None:
+    wrong = [request(0, prompt_tokens=12), request(1), request(2, asked_input=11)]
+    (reason,) = reasons(wrong)
+    assert reason == (
+        "prompt length not as asked: 2 of 3 prompts differ, at worst 12 tokens where 10 were "
+        "asked for"
+    )
+    assert reasons(wrong, bounds=HealthBounds(prompt_error=0.2)) == ()
+
+
+def test_a_text_of_unknown_length_and_an_uncounted_prompt_cannot_be_wrong() -> None:
+    assert reasons([request(0, asked_input=None, prompt_tokens=99)]) == ()
+    assert reasons([request(0, prompt_tokens=None)]) == ()
+
+
+# --- the load
+
+
+def test_a_certain_and_large_trend_makes_a_run_invalid() -> None:
+    (reason,) = reasons(trend=Trend(retention=0.7, p_value=1e-6))
+    assert reason.startswith("not steady: the output rate fell by 30% from the first to the last")
+    assert "(bound 20%, p = 1e-06)" in reason
+    (reason,) = reasons(trend=Trend(retention=1.5, p_value=1e-6))
+    assert "rose by 50%" in reason
+
+
+def test_a_small_or_doubtful_trend_does_not() -> None:
+    assert reasons(trend=Trend(retention=0.81, p_value=1e-9)) == ()
+    assert reasons(trend=Trend(retention=0.5, p_value=0.01)) == ()
+    assert reasons(trend=Trend(retention=0.1, p_value=0), bounds=HealthBounds(drift=None)) == ()
