@@ -33,7 +33,7 @@ from benchmarks.truth.compare import (
 )
 from benchmarks.truth.server import TruthServer
 
-STREAMS, TOKENS, WAVES = 256, 128, 4
+STREAMS, TOKENS, WAVES = 256, 128, 2
 FLOOD_STREAMS, FLOOD_TOKENS, FLOOD_WAVES = 64, 512, 8
 FLOODS = (1, 4, 16)
 

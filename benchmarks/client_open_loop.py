@@ -1,9 +1,9 @@
 """Whether load clients deliver the rate they were asked for, and tell the truth about it.
 
 Poisson arrivals of short streams, each on a schedule of its own from its arrival. The rate
-delivered is counted by the server, from the first request to the last; since a Poisson process of n
-requests strays by 1/sqrt(n) itself, how late a client sent behind its own schedule says more, where
-it tells. Prints JSON: median, least and largest of the repeats.
+delivered is counted by the server, from the first request to the last. A Poisson process of n
+requests strays by 1/sqrt(n) itself, so the error is against the client's own schedule, where it
+tells that. Prints JSON: median, least and largest of the repeats.
 
     python -m benchmarks.client_open_loop --clients ours,bare --rates 200,2000
 """
@@ -64,6 +64,8 @@ def delivered(done: list[Trial]) -> Row:
         "version": done[0].seen.version,
         "delivered_per_s": over(done, lambda trial: trial.figures.arrival_rate),
         "claimed_per_s": over(done, lambda trial: trial.seen.request_rate),
+        "offered_per_s": over(done, lambda trial: trial.seen.offered_rate),
+        "delivered_error_percent": over(done, delivery_error),
         "send_delay_p99_ms": over(done, lambda trial: trial.seen.send_delay_p99),
         "ttft_mean_ms": over(done, lambda trial: trial.seen.ttft_mean),
         "true_ttft_mean_ms": over(done, lambda trial: trial.figures.ttft_mean),
@@ -73,6 +75,11 @@ def delivered(done: list[Trial]) -> Row:
         "notes": [trial.seen.note for trial in done],
         "server": server_row(done),
     }
+
+
+def delivery_error(trial: Trial) -> float | None:
+    offered, delivered = trial.seen.offered_rate, trial.figures.arrival_rate
+    return 100 * (delivered / offered - 1) if offered and delivered else None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,25 @@
-"""DOC"""
+"""NVIDIA's AIPerf, ``aiperf profile``, read at version 0.13.0.
+
+Its terms, from ``aiperf/transports/aiohttp_client.py``, ``aiperf/endpoints/openai_chat.py`` and
+``aiperf/metrics/types``:
+
+- TTFT: from just before the request is handed to aiohttp (a session of its own each time, over a
+  shared pool of connections) to the first message whose delta has text, reasoning or a tool call;
+  role-only messages do not count [``ttft_metric.py``].
+- Its "inter token latency" is what others call TPOT: (end − TTFT) / (tokens − 1) for each request
+  [``inter_token_latency_metric.py``]. Its "inter chunk latency" has the gaps between messages
+  with content, whatever they hold [``inter_chunk_latency_metric.py``]; that is our ITL.
+- End to end: to the last message with content; usage and end marker do not count
+  [``request_latency_metric.py``].
+- Output tokens: usage where ``--use-server-token-count`` is given, as here; a request without
+  usage then has none at all. Otherwise its tokenizer over answer and reasoning.
+- Success: a 2xx status and one message with content; of errors inside a stream only the event of
+  that name is heeded, not an error object [``sse_utils.py``: ``inspect_message_for_error``].
+- Throughput: tokens of successes from the first request sent to the last content received, on the
+  wall clock [``benchmark_duration_metric.py``].
+- Percentiles: linear between neighbours, over successes; figures that count failures as late come
+  beside them, named ``adj_...`` [``metric_dicts.py``: ``metric_result_from_array``].
+"""
 
 from __future__ import annotations
 
@@ -19,7 +40,11 @@ class Aiperf:
 
     def run(self, load: Load) -> Seen:
         output = load.scratch / "aiperf"
-        argv = [environments.program("aiperf", "aiperf"), "profile", *arguments(load, output)]
+        argv: list[str | Path] = [
+            environments.program("aiperf", "aiperf"),
+            "profile",
+            *arguments(load, output),
+        ]
         finished = ask(self.name, argv, load, surroundings(without=_NOT_TOLD))
         text = written(self.name, output / "profile_export_aiperf.json", finished)
         return with_costs(read(environments.version("aiperf"), text), finished)

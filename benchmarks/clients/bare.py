@@ -77,6 +77,7 @@ class _Run:
         self.left = load.requests
         self.payload = _payload(load, chat=chat)
         self.answers: list[_Answer] = []
+        self.due_s: list[float] = []
         self.delays_ms: list[float] = []
         self._load = load
         self._waiting = load.requests
@@ -126,7 +127,8 @@ class _Run:
         chance = random.Random(self._load.seed)
         gaps = [chance.expovariate(self._load.rate or 0.0) for _ in range(self._load.requests)]
         start = self._loop.time()
-        for at in accumulate(gaps):
+        self.due_s = list(accumulate(gaps))
+        for at in self.due_s:
             if (wait := start + at - self._loop.time()) > 0:
                 await asyncio.sleep(wait)
             while not self._free:
@@ -231,7 +233,8 @@ def _seen(run: _Run, window_cpu_s: float) -> Seen:
         itl_p99=_p99(itl),
         e2e_mean=_mean(e2e),
         e2e_p99=_p99([(value, 1) for value in e2e]),
-        request_rate=_sent_per_s(answers),
+        request_rate=_per_s([answer.written_ns / 1e9 for answer in answers]),
+        offered_rate=_per_s(run.due_s),
         send_delay_p99=_p99([(value, 1) for value in run.delays_ms]),
         window_cpu_s=window_cpu_s,
     )
@@ -263,9 +266,8 @@ def _p99(values: Sequence[tuple[float, int]]) -> float | None:
     return percentile(values, 0.99) if values else None
 
 
-def _sent_per_s(answers: Sequence[_Answer]) -> float | None:
-    span_ns = answers[-1].written_ns - answers[0].written_ns
-    return (len(answers) - 1) / span_ns * 1e9 if span_ns else None
+def _per_s(times_s: Sequence[float]) -> float | None:
+    return (len(times_s) - 1) / (times_s[-1] - times_s[0]) if len(times_s) > 1 else None
 
 
 class Bare:

@@ -36,7 +36,8 @@ class Seen:
     """What a client reports, in its own words put into one form; ``None``: it does not say.
 
     Times in ms. ``output_tokens`` and ``throughput`` (tok/s) are the client's own claims.
-    ``send_delay_p99`` is how late requests went out behind an open loop's schedule.
+    Of an open loop, ``offered_rate`` is requests/s by the client's own schedule, and
+    ``send_delay_p99`` how late requests went out behind it.
     ``cpu_s`` is CPU time of all its processes over its whole life, ``window_cpu_s`` that of the
     measured window where it can be told apart, ``peak_rss_bytes`` the most memory that all its
     processes held together.
@@ -57,6 +58,7 @@ class Seen:
     e2e_mean: float | None = None
     e2e_p99: float | None = None
     request_rate: float | None = None
+    offered_rate: float | None = None
     send_delay_p99: float | None = None
     cpu_s: float | None = None
     window_cpu_s: float | None = None

@@ -1,4 +1,24 @@
-"""DOC"""
+"""GuideLLM, ``guidellm run``, read at version 0.8.1.
+
+Its terms, from ``guidellm/backends/openai/http.py`` and ``guidellm/schemas/base/request_stats.py``:
+
+- All times are of the wall clock, ``time.time()``.
+- TTFT: from the first header written to a connection that stands (so that opening one is not in
+  it) to the first line whose delta has text, reasoning or a tool call
+  [``OpenAIHTTPBackend``: ``_trace_request_start``, ``time_to_first_token_ms``].
+- Its "inter token latency" is (last token − first token) / (tokens − 1) of each request, weighted
+  by its tokens in the mean: our TPOT. Its "time per output token" includes the first token. It
+  gives no gaps between chunks.
+- End to end: to the end of the stream, the end marker included [``request_latency``].
+- Output tokens: usage, else one for each line with content [``output_tokens``].
+- Success: status 200, no error object in the stream, and some text or tokens
+  [``request_handlers.py``: ``_check_streaming_error``, ``_validate_text_response``]. A stream that
+  is cut without an end marker or a reason to finish, but with text, is a success.
+- Throughput: a mean rate of tokens spread over the time from the first request's start to the
+  last one's end [``StatusDistributionSummary.rate_distribution_from_timings_function``].
+- Percentiles: an observed value, the first at which the share reaches p; no interpolation
+  [``statistics.py``: ``Percentiles.from_pdf``]. Successes, failures and all are kept apart.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +40,11 @@ class Guidellm:
 
     def run(self, load: Load) -> Seen:
         output = load.scratch / "guidellm.json"
-        argv = [environments.program("guidellm", "guidellm"), "run", *arguments(load, output)]
+        argv: list[str | Path] = [
+            environments.program("guidellm", "guidellm"),
+            "run",
+            *arguments(load, output),
+        ]
         finished = ask(self.name, argv, load, surroundings(_ONE_WORKER))
         text = written(self.name, output, finished)
         return with_costs(read(environments.version("guidellm"), text), finished)
@@ -73,4 +97,5 @@ def read(version: str, text: str) -> Seen:
         e2e_mean=of("request_latency", "mean", scale=1e3),
         e2e_p99=of("request_latency", "percentiles", "p99", scale=1e3),
         request_rate=of("requests_per_second", "mean"),
+        send_delay_p99=of("request_dispatch_delay", "percentiles", "p99", scale=1e3),
     )

@@ -1,4 +1,25 @@
-"""DOC"""
+"""inference-perf of the Kubernetes project, read at version 0.7.0.
+
+Its terms, from ``inference_perf/client/modelserver/openai_client.py``,
+``inference_perf/apis/streaming_parser.py`` and ``inference_perf/reportgen/base.py``:
+
+- TTFT: from just before the request is handed to aiohttp to the first message with text of the
+  answer; reasoning is not looked at, so that thinking counts as waiting
+  [``apis/chat.py``: ``process_response``; ``compute_request_latency_metrics``].
+- ITL: gaps between tokens, where every token that its tokenizer finds in a message has the
+  message's time: a message of four tokens gives three gaps of nought
+  [``correct_streamed_response_metrics``].
+- TPOT: (last token − first token) / (tokens − 1) for each request.
+- End to end: until the stream has been read and its text counted by the tokenizer.
+- Output tokens: usage where ``use_server_output_tokens`` is set, as here, else the tokenizer over
+  the text of the answer [``effective_output_tokens``].
+- Success: status 200 and a body that ends; an error inside the stream is not looked at.
+- Throughput: tokens of successes from the first request's start to the last one's end, failures
+  included in the time [``summarize_requests``].
+- Percentiles: NumPy's, linear between neighbours, over successes only.
+- Arrivals: for each second a Poisson number of requests, spread at random over that second; the
+  delay behind that schedule is reported [``loadgen/load_timer.py``: ``PoissonLoadTimer``].
+"""
 
 from __future__ import annotations
 
@@ -22,7 +43,9 @@ class InferencePerf:
         command = environments.program("inference_perf", "inference-perf")
         finished = ask(self.name, [command, "-c", asked], load)
         text = written(self.name, output / "summary_lifecycle_metrics.json", finished)
-        return with_costs(read(environments.version("inference_perf"), text), finished)
+        return with_costs(
+            read(environments.version("inference_perf"), text, load.rate is not None), finished
+        )
 
 
 def configuration(load: Load, output: Path) -> dict[str, object]:
@@ -81,10 +104,11 @@ def _prompts(load: Load) -> dict[str, int]:
     }
 
 
-def read(version: str, text: str) -> Seen:
-    """What its summary says."""
+def read(version: str, text: str, open_loop: bool) -> Seen:
+    """What its summary says. In a closed loop its delays behind a schedule mean nothing."""
     document = parse(text)
     good = document["successes"]
+    delay = ("load_summary", "schedule_delay", "p99")
 
     def latency(metric: str, statistic: str) -> float | None:
         return number(good, "latency", metric, statistic, scale=1e3)
@@ -105,5 +129,5 @@ def read(version: str, text: str) -> Seen:
         e2e_mean=latency("request_latency", "mean"),
         e2e_p99=latency("request_latency", "p99"),
         request_rate=number(good, "throughput", "requests_per_sec"),
-        send_delay_p99=number(document, "load_summary", "schedule_delay", "p99", scale=1e3),
+        send_delay_p99=number(document, *delay, scale=1e3) if open_loop else None,
     )

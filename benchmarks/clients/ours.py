@@ -82,6 +82,7 @@ def _seen(result: Pass, of_good: Run) -> Seen:
         e2e_mean=metrics.get("e2e_mean"),
         e2e_p99=metrics.get("e2e_p99"),
         request_rate=health.achieved_rate,
+        offered_rate=health.offered_rate,
         send_delay_p99=health.send_delay_ms_p99,
         window_cpu_s=health.cpu_s,
         note="; ".join(_notes(result, causes)),

@@ -43,7 +43,12 @@ class VllmBench:
 
     def run(self, load: Load) -> Seen:
         output = load.scratch / f"{self.name}.json"
-        argv = [environments.program("vllm"), "-c", _LAUNCH, *arguments(load, output)]
+        argv: list[str | Path] = [
+            environments.program("vllm"),
+            "-c",
+            _LAUNCH,
+            *arguments(load, output),
+        ]
         finished = ask(self.name, argv, load)
         text = written(self.name, output, finished)
         return with_costs(read(environments.version("vllm"), text), finished)

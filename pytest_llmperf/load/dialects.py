@@ -109,7 +109,7 @@ class OpenAI:
         for event, data in zip(_decoded(decode_event, datas, heard), datas, strict=False):
             choices = event.choices
             if event.error is not None or (not choices and is_error(data)):
-                heard.error, heard.unreadable = error_message(data), ""
+                heard.error = error_message(data)
                 break
             kind, text, count = NONE, "", None
             if event.usage is not None:

@@ -115,7 +115,7 @@ class Reading:
         self.columns.stamp(stamps)
         if not self._heard.broken:
             self.crowded = crowded
-            self.done = ended and not crowded
+            self.done = ended
 
     def fail(self, data: bytes) -> None:
         """Take an event that is named an error."""

@@ -30,6 +30,7 @@ def test_every_pass_comes_back_as_it_was_written(passes: list[list[Chunks]]) -> 
         writer = SpillWriter(file.fileno())
         for written in passes:
             begins = writer.position
+            assert begins % 8 == 0, "numpy wants its integers aligned"
             for chunks in written:
                 writer.write(chunks)
             writer.flush()

@@ -68,6 +68,13 @@ def test_a_line_without_end_is_an_error(end: bytes) -> None:
         parser.feed(b"x" + end)
 
 
+def test_a_line_too_long_is_an_error_even_where_it_comes_whole() -> None:
+    parser = SseParser()
+    parser.feed(b"data: x\n\n")
+    with pytest.raises(SseError, match="a line of more than"):
+        parser.feed(b"data: " + b"x" * MAX_LINE_BYTES + b"\n\n")
+
+
 def test_between_events_nothing_is_owed() -> None:
     parser = SseParser()
     parser.feed(b"data: x\n\n")

@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import kendalltau
 
 from pytest_llmperf.metrics.health import TREND_P_VALUE
 from pytest_llmperf.metrics.requests import Arrivals
 from pytest_llmperf.metrics.steady import (
     Span,
+    order_p_value,
     retention,
     steady_span,
     tokens_within,
@@ -134,6 +138,13 @@ def test_retention_compares_the_last_third_with_the_first() -> None:
 def test_too_few_tokens_tell_no_trend() -> None:
     assert trend(arrivals(np.linspace(0.1, 30, 299)), Span(0, 30 * S)) is None
     assert trend(arrivals(np.linspace(0.1, 30, 300)), Span(0, 30 * S)) is not None
+
+
+@given(st.lists(st.integers(0, 400), min_size=30, max_size=30))
+def test_the_order_is_tested_as_scipy_does(values: list[int]) -> None:
+    mine = order_p_value(np.array(values, float))
+    theirs = kendalltau(np.arange(30), values, method="asymptotic").pvalue
+    assert mine == pytest.approx(1.0 if np.isnan(theirs) else theirs, abs=0.02)
 
 
 # --- error rates, on streams of tokens whose truth is known
