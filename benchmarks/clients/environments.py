@@ -1,7 +1,7 @@
 """Where the other load clients live: one virtual environment for each, made when first asked for.
 
 ``LLMPERF_PEER_<NAME>`` (``LLMPERF_PEER_VLLM``, ...) names an environment that is there already.
-Otherwise it is made below ``.build/peers`` from the pins in ``environments/<name>.txt``.
+Otherwise it is made below ``.build/peers`` from the pins in ``pins/<name>.txt``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 _ROOT = Path(__file__).parents[2]
-_PINS = Path(__file__).parent / "environments"
+_PINS = Path(__file__).parent / "pins"
 _UV = _ROOT / ".build" / "uv" / "bin" / "uv"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from pytest_llmperf import clock
 
-from .wire import Connection, Origin, open_connection
+from .wire import Connection, Origin, Pulse, open_connection
 
 _OPENED_AT_ONCE = 64
 _CONNECT_TIMEOUT_S = 30.0
@@ -20,13 +20,15 @@ _AFTER_REFUSAL_S = 0.05
 
 
 class Pool:
-    """Connections to one origin; ``on_end`` is called with one when its exchange has ended."""
+    """Connections to one origin; ``on_end`` is called with one when its exchange has ended.
+    ``pulse`` counts what any of them reads."""
 
     def __init__(
         self, origin: Origin, on_end: Callable[[Connection], None], *, timeout_s: float
     ) -> None:
         self._origin = origin
         self._on_end = on_end
+        self.pulse = Pulse()
         self._timeout_s = min(timeout_s, _CONNECT_TIMEOUT_S)
         self._idle: deque[Connection] = deque()
         self._all: set[Connection] = set()
@@ -60,7 +62,9 @@ class Pool:
                 task.cancel()  # without effect on those that are done
 
     async def _open(self) -> Connection:
-        connection = await open_connection(self._origin, self._on_end, timeout_s=self._timeout_s)
+        connection = await open_connection(
+            self._origin, self._on_end, timeout_s=self._timeout_s, pulse=self.pulse
+        )
         self._all.add(connection)
         return connection
 

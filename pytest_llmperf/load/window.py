@@ -29,8 +29,13 @@ from .wire import Connection, Exchange, Origin
 
 TICK_S = 0.05
 _TICKS_PER_REPORT = 10
-#: Requests sent in one turn of the event loop, so that what others answer is read in between.
+#: Responses seen off, and requests sent, in one turn of the loop; what others answer is read in
+#: between.
 _SENT_PER_TURN = 8
+#: Reading goes first: while a burst of chunks comes in, what has ended and what comes next wait for
+#: a lull, but no longer than this. A request in a closed loop is timed from its writing, so waiting
+#: costs it nothing; a chunk read late is measured late.
+_PATIENCE_NS = 2_000_000
 #: Idle connections that an open loop keeps at hand.
 _RESERVE = 16
 _MOST_OPENED_BEFORE = 512
@@ -100,7 +105,9 @@ class Window:
         self._begun = 0  # of the offsets of an open loop
         self._live = 0  # sessions that have begun and not ended
         self._more = True  # whether another may begin
-        self._filling = False
+        self._over: deque[Connection] = deque()  # their exchanges have ended, nothing else is done
+        self._waiting_since_ns = 0  # for a lull; 0: not waiting
+        self._reads_seen = 0
         self._done = 0
         self._reads_done = 0
         self._ticks = 0
@@ -204,13 +211,27 @@ class Window:
     # --- sending
 
     def _fill_soon(self) -> None:
-        if not self._filling:
-            self._filling = True
-            self._loop.call_soon(self._fill)
+        """Go on with what has ended and what is queued, in the next lull."""
+        if not self._waiting_since_ns:
+            self._waiting_since_ns = clock.now_ns()
+            self._loop.call_soon(self._await_lull)
+
+    def _await_lull(self) -> None:
+        reads = self._pool.pulse.reads
+        burst = reads != self._reads_seen
+        self._reads_seen = reads
+        if burst and clock.now_ns() - self._waiting_since_ns < _PATIENCE_NS:
+            self._loop.call_soon(self._await_lull)
+            return
+        self._waiting_since_ns = 0
+        for _ in range(min(_SENT_PER_TURN, len(self._over))):
+            self._see_off(self._over.popleft())
+        self._fill()
+        if self._over:
+            self._fill_soon()
 
     def _fill(self) -> None:
         """Send from the queue as far as connections and the cap go."""
-        self._filling = False
         for _ in range(_SENT_PER_TURN):
             if not self._queue or self._at_cap():
                 return
@@ -245,11 +266,14 @@ class Window:
     # --- ending
 
     def _on_end(self, connection: Connection) -> None:
+        self._over.append(connection)
+        self._fill_soon()
+
+    def _see_off(self, connection: Connection) -> None:
+        """Take back a connection, and go on with the session it served."""
         self._active.discard(connection)
         self._pool.give(connection)
         self._ended(connection.exchange)
-        if self._queue:
-            self._fill_soon()
 
     def _ended(self, exchange: Exchange) -> None:
         self._done += 1
@@ -309,6 +333,11 @@ class Window:
 
     def _end_overdue(self, now: int) -> None:
         oldest = now - self._timeout_ns
-        for connection in [each for each in self._active if each.exchange.written_ns < oldest]:
+        late = [
+            each
+            for each in self._active
+            if each.exchange.written_ns < oldest and not each.exchange.ended_ns
+        ]
+        for connection in late:
             connection.exchange.detail = f"no complete response within {self._timeout_ns / 1e9:g} s"
             connection.abort("timeout")

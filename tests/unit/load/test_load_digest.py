@@ -97,11 +97,18 @@ ODD = [
     b"<html>\n",
     b"\n",
     b"data: {}",
+    b"event: error\n",
     b"\r",
     DONE,
 ]
 PIECES = st.lists(st.sampled_from([*GOOD, *ODD]), max_size=12)
 CUTS = st.lists(st.integers(0, 1500), max_size=10)
+
+
+def slowly(asked: Turn, pieces: Sequence[bytes], *, end: bool = True) -> RequestRecord:
+    """The record by the slow way alone, which a chunk extension forces."""
+    chunks = b"".join(b"%x;slowly\r\n%b\r\n" % (len(each), each) for each in pieces if each)
+    return at_once(asked, [HEAD + chunks + (b"0\r\n\r\n" if end else b"")])
 
 
 def of_the_same_times(
@@ -137,6 +144,7 @@ def test_any_grouping_gives_the_same_record(
     found = in_pieces(asked, reads, read_cuts)
     bytewise, places = of_the_same_times(asked, whole, reads)
     alike(found, bytewise)
+    alike(found, slowly(asked, pieces, end=end))
     assert [at - 1000 for at in found.chunks.at_ns] == places
     assert found == at_once(asked, reads)
 
@@ -204,25 +212,35 @@ def test_one_odd_piece_among_many_plain_ones(place: int, read_cuts: list[int]) -
         found = in_pieces(asked, reads, [*read_cuts, 14])
         assert found == in_pieces(asked, reads, range(len(reads)))
         assert found == at_once(asked, reads)
-        whole = b"".join(reads)
-        alike(found, at_once(asked, [whole[at : at + 1] for at in range(len(whole))]))
+        alike(found, slowly(asked, pieces))
+
+
+def test_a_plain_chunk_in_the_middle_of_an_event() -> None:
+    pieces = [b": ping\n\n", b"event: error\n", delta("a", 1), DONE]
+    reads = [HEAD, *(b"%x\r\n%b\r\n" % (len(each), each) for each in pieces), b"0\r\n\r\n"]
+    found = in_pieces(turn(), reads, [3])
+    assert found.failure == "stream_error"
+    alike(found, slowly(turn(), pieces))
 
 
 @pytest.mark.parametrize("form", [b"%x\r\n%b\r\n", b"%04X\r\n%b\r\n", b"%x;x=y\r\n%b\r\n"])
-@pytest.mark.parametrize("pieces", [GOOD, [GOOD[1], *GOOD], [GOOD[1], b"data: {}\r\n\r\n", *GOOD]])
-def test_every_single_place_to_cut(form: bytes, pieces: list[bytes]) -> None:
-    chunks = b"".join(form % (len(piece), piece) for piece in pieces)
-    whole = HEAD + chunks + b"0\r\n\r\n"
+@pytest.mark.parametrize("more", [[], [GOOD[1]], [GOOD[1], GOOD[1].replace(b"\n", b"\r\n")]])
+def test_every_single_place_to_cut(form: bytes, more: list[bytes]) -> None:
+    whole, ends = HEAD, []
+    for piece in [*more, *GOOD]:
+        whole += form % (len(piece), piece)
+        # The line feed of a last line's end is not waited for.
+        ends.append(len(whole) - len(b"\r\n") - piece.endswith(b"\r\n"))
+    whole += b"0\r\n\r\n"
     asked = turn()
-    bytewise = at_once(asked, [whole[at : at + 1] for at in range(len(whole))])
-    assert bytewise.failure is None
+    expected = slowly(asked, [*more, *GOOD])
+    assert expected.failure is None
     for cut in range(1, len(whole)):
         reads = [whole[:cut], whole[cut:]]
-        expected = [int(at_ns - 1000 >= cut) + 1000 for at_ns in bytewise.chunks.at_ns]
         for cuts in ([], [1]):
             found = in_pieces(asked, reads, cuts)
-            alike(found, bytewise)
-            assert list(found.chunks.at_ns) == expected
+            alike(found, expected)
+            assert list(found.chunks.at_ns) == [1000 + (end > cut) for end in ends[:-1]]
 
 
 @calmly
