@@ -46,6 +46,7 @@ from .spill import SpillWriter
 from .supply import Shard, Supply
 from .window import Pace, Window
 from .wire import Origin, parse_origin
+from .workloads import longest_request
 
 _PARENT_CHECK_S = 1.0
 Say = Callable[[object], None]
@@ -76,7 +77,7 @@ class Worker:
             case OpenTarget():
                 self._open(command)
             case Prepare(workload):
-                recipe = await self._rehearsal.recipe(workload)
+                recipe = await self._rehearsal.recipe(workload, longest_request(workload))
                 self._recipes[workload] = recipe
                 return Prepared(recipe)
             case Learnt(workload, recipe):
