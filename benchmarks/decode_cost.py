@@ -124,14 +124,14 @@ def by_json(reads: Reads) -> None:
 
 def decoder(api: str, tokens: int) -> Callable[[Reads], None]:
     """The package's decoder, by whichever of its interfaces it has."""
-    wire = importlib.import_module("pytest_llmperf.load.wire")
-    decode = importlib.import_module("pytest_llmperf.load.decode").decode
+    wire = importlib.import_module("pytest_llmperf.load.send.wire")
+    decode = importlib.import_module("pytest_llmperf.load.read.decode").decode
     if "turn" in inspect.signature(decode).parameters:
         planned = importlib.import_module("pytest_llmperf.load.planned")
         asked = planned.Asked(output_tokens=tokens, api=api)
         judged = of = planned.Turn(index=0, payload=b"", asked=asked)
     else:
-        reading = importlib.import_module("pytest_llmperf.load.reading")
+        reading = importlib.import_module("pytest_llmperf.load.read.reading")
         judged, of = reading.Asked(output_tokens=tokens, api=api), 0
 
     def read(reads: Reads) -> None:

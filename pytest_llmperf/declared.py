@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pytest_llmperf.errors import UsageMistake
-from pytest_llmperf.load.workloads import (
+from pytest_llmperf.load.declare.workloads import (
     DEFAULT_CONCURRENCY,
     default_slo,
     make_workload,

@@ -16,7 +16,7 @@ from pytest_llmperf.blind_spots import check_blind_spots
 from pytest_llmperf.declared import check_metrics, one_short_run
 from pytest_llmperf.declared import workload_from as workload_from
 from pytest_llmperf.errors import UsageMistake
-from pytest_llmperf.load.fields import ALIASES, FIELDS
+from pytest_llmperf.load.declare.fields import ALIASES, FIELDS
 from pytest_llmperf.metrics import units
 from pytest_llmperf.records import Limit, RegressionGate, ServerRequest, Workload
 from pytest_llmperf.settings import Settings, check_url

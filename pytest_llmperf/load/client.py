@@ -20,14 +20,14 @@ from pytest_llmperf import clock
 from pytest_llmperf.errors import ClientError, ServerError
 from pytest_llmperf.records import Pass, RequestRecord, Workload
 
-from .asking import Target
 from .child import SILENCE_S, Child
+from .compose.asking import Target
+from .declare.workloads import request_total
 from .merge import merged_health
-from .workloads import request_total
 
 if TYPE_CHECKING:
+    from .compose.prompts import Part
     from .messages import Command, Finished
-    from .prompts import Part
 
 __all__ = ["LoadClient", "LoadProgress", "Target", "processes_needed"]
 
@@ -210,7 +210,7 @@ class LoadClient:
         self, children: Sequence[Child], workload: Workload, seed: int, part: Part
     ) -> None:
         from .messages import Abandon, Go
-        from .supply import Shard
+        from .send.supply import Shard
 
         for number, child in enumerate(children):
             shard = Shard(number=number, of=len(children))
@@ -276,8 +276,8 @@ def _speaking(children: Sequence[Child], numbers: Sequence[int]) -> list[int]:
 
 
 def _merged(children: Sequence[Child], shares: Sequence[Finished]) -> tuple[RequestRecord, ...]:
-    from .reading import to_record
-    from .spill import SpillReader
+    from .read.reading import to_record
+    from .read.spill import SpillReader
 
     records = []
     for child, share in zip(children, shares, strict=True):

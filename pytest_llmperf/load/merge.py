@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.records import ClientHealth, RequestRecord
 
 if TYPE_CHECKING:
-    from .health import WorkerHealth
+    from .send.health import WorkerHealth
 
 
 def merged_health(shares: Sequence[WorkerHealth], records: Sequence[RequestRecord]) -> ClientHealth:

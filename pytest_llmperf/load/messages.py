@@ -11,11 +11,11 @@ import msgspec
 
 from pytest_llmperf.records import Workload
 
-from .health import WorkerHealth
-from .prompts import Part
-from .reading import RequestRow
-from .rehearsal import Recipe
-from .supply import Shard
+from .compose.prompts import Part
+from .compose.rehearsal import Recipe
+from .read.reading import RequestRow
+from .send.health import WorkerHealth
+from .send.supply import Shard
 
 _LENGTH = struct.Struct(">Q")
 

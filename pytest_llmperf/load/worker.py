@@ -22,8 +22,10 @@ import msgspec
 from pytest_llmperf.errors import ServerError
 from pytest_llmperf.records import TokenizeCall, Workload
 
-from .asking import Target
-from .backlog import Backlog
+from .compose.asking import Target
+from .compose.plan import Plan
+from .compose.rehearsal import Recipe, Rehearsal
+from .declare.workloads import longest_request
 from .messages import (
     Abandon,
     Command,
@@ -40,13 +42,11 @@ from .messages import (
     read_frame,
     write_frame,
 )
-from .plan import Plan
-from .rehearsal import Recipe, Rehearsal
-from .spill import SpillWriter
-from .supply import Shard, Supply
-from .window import Pace, Window
-from .wire import Origin, parse_origin
-from .workloads import longest_request
+from .read.spill import SpillWriter
+from .send.backlog import Backlog
+from .send.supply import Shard, Supply
+from .send.window import Pace, Window
+from .send.wire import Origin, parse_origin
 
 _PARENT_CHECK_S = 1.0
 Say = Callable[[object], None]

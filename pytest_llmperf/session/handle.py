@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.expectations import Expectation
-from pytest_llmperf.load.fields import read_fields
+from pytest_llmperf.load.declare.fields import read_fields
 from pytest_llmperf.metrics.slo import read_slos
 from pytest_llmperf.metrics.sweep import read_search
 from pytest_llmperf.records import Accelerator, Json, Verdict, Workload

@@ -19,7 +19,7 @@ from pytest_llmperf.launch import http
 from pytest_llmperf.launch.environment import redact_argv
 from pytest_llmperf.launch.process import ServerProcess
 from pytest_llmperf.load.client import LoadClient, LoadProgress, Target
-from pytest_llmperf.load.workloads import longest_tokens
+from pytest_llmperf.load.declare.workloads import longest_tokens
 from pytest_llmperf.metrics.bounds import HealthBounds
 from pytest_llmperf.metrics.served import server_metrics
 from pytest_llmperf.records import (

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from pytest_llmperf.declared import check_metrics
 from pytest_llmperf.errors import UsageMistake
-from pytest_llmperf.load.workloads import OPEN_LOOP_S, SESSIONS_PER_SLOT, remake_workload
+from pytest_llmperf.load.declare.workloads import OPEN_LOOP_S, SESSIONS_PER_SLOT, remake_workload
 from pytest_llmperf.metrics.sweep import Over, Point, Search, next_load
 from pytest_llmperf.metrics.sweep_points import percentile, read_points, requests_needed
 from pytest_llmperf.metrics.sweep_words import Outcome, at, conclude

@@ -44,9 +44,7 @@ def test_the_client_is_not_measured_for_coverage(pytester: pytest.Pytester) -> N
 
 
 @pytest.mark.parametrize("call", ["await llm_perf.arun()", "llm_perf.run()"])
-def test_a_running_event_loop_is_left_alone(
-    pytester: pytest.Pytester, call: str
-) -> None:
+def test_a_running_event_loop_is_left_alone(pytester: pytest.Pytester, call: str) -> None:
     pytester.makepyfile(
         MARKS
         + f"""

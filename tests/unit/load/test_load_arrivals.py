@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pytest_llmperf.load.arrivals import (
+from pytest_llmperf.load.declare.arrivals import (
     Process,
     Rate,
     offsets_by_count,

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_llmperf.load.decode import decode
-from pytest_llmperf.load.digest import Digest
 from pytest_llmperf.load.planned import Asked, Turn
-from pytest_llmperf.load.reading import to_record
-from pytest_llmperf.load.thinking import Thinking
-from pytest_llmperf.load.wire import Exchange, Outcome
+from pytest_llmperf.load.read.decode import decode
+from pytest_llmperf.load.read.digest import Digest
+from pytest_llmperf.load.read.reading import to_record
+from pytest_llmperf.load.read.thinking import Thinking
+from pytest_llmperf.load.send.wire import Exchange, Outcome
 from pytest_llmperf.records import Api, RequestRecord
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -10,8 +10,8 @@ import pytest
 
 from pytest_llmperf import clock
 from pytest_llmperf.load.messages import Failed, Finished, Go, OpenTarget, Prepare, Ready, Start
-from pytest_llmperf.load.reading import to_record
-from pytest_llmperf.load.spill import SpillReader, SpillWriter
+from pytest_llmperf.load.read.reading import to_record
+from pytest_llmperf.load.read.spill import SpillReader, SpillWriter
 from pytest_llmperf.load.worker import Worker
 from pytest_llmperf.records import Api, RequestRecord, Workload
 from pytest_llmperf.testing import FAULTS, FakeServer, Fault, Script, Truth

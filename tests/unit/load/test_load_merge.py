@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_llmperf.load.health import WorkerHealth
 from pytest_llmperf.load.merge import merged_health
+from pytest_llmperf.load.send.health import WorkerHealth
 from pytest_llmperf.records import NO_CHUNKS, RequestRecord
 
 MS = 1_000_000

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_llmperf.errors import ServerError
-from pytest_llmperf.load.asking import Target
-from pytest_llmperf.load.plan import Plan
+from pytest_llmperf.load.compose.asking import Target
+from pytest_llmperf.load.compose.plan import Plan
+from pytest_llmperf.load.compose.prompts import WORDS, IdPool, Part, Units
+from pytest_llmperf.load.compose.rehearsal import Recipe
+from pytest_llmperf.load.declare.workloads import longest_tokens, make_workload
 from pytest_llmperf.load.planned import Session
-from pytest_llmperf.load.prompts import WORDS, IdPool, Part, Units
-from pytest_llmperf.load.rehearsal import Recipe
-from pytest_llmperf.load.wire import parse_origin
-from pytest_llmperf.load.workloads import longest_tokens, make_workload
+from pytest_llmperf.load.send.wire import parse_origin
 from pytest_llmperf.records import Workload
 
 URL = "http://127.0.0.1:9"

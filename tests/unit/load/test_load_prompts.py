@@ -8,18 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmperf.load.prompts import (
+from pytest_llmperf.load.compose.prompts import (
     CHARACTERS,
     WORDS,
     IdPool,
     Part,
     Sequences,
     Units,
-    bounds,
     id_lists,
     texts,
-    uniform,
 )
+from pytest_llmperf.load.declare.lengths import bounds, uniform
 
 POOL = IdPool(ids=tuple(range(100, 140)))
 PARTS = st.sampled_from(("measured", "warmup"))

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from pytest_llmperf.errors import ServerError
-from pytest_llmperf.load.asking import Target
-from pytest_llmperf.load.rehearsal import Recipe, Rehearsal
-from pytest_llmperf.load.wire import parse_origin
+from pytest_llmperf.load.compose.asking import Target
+from pytest_llmperf.load.compose.rehearsal import Recipe, Rehearsal
+from pytest_llmperf.load.send.wire import parse_origin
 from pytest_llmperf.records import Api, Source, TokenizeCall, Workload
 from pytest_llmperf.testing import FakeServer, Script
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pytest_llmperf.errors import UsageMistake
-from pytest_llmperf.load.sources import Item, find_file, items_of, open_source
+from pytest_llmperf.load.declare.sources import Item, find_file, items_of, open_source
 from pytest_llmperf.records import Json, SourceKind
 
 

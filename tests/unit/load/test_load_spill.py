@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmperf.load.spill import SpillReader, SpillWriter
+from pytest_llmperf.load.read.spill import SpillReader, SpillWriter
 from pytest_llmperf.records import CHUNK_KINDS, NO_CHUNKS, Chunk, Chunks
 
 CHUNKS = st.lists(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmperf.load.sse import MAX_LINE_BYTES, SseError, SseEvent, SseParser
+from pytest_llmperf.load.read.sse import MAX_LINE_BYTES, SseError, SseEvent, SseParser
 
 
 def parse(*pieces: bytes) -> list[SseEvent]:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmperf.load import supply as supply_module
 from pytest_llmperf.load.planned import Asked, Session, Turn
-from pytest_llmperf.load.supply import Shard, Supply
+from pytest_llmperf.load.send import supply as supply_module
+from pytest_llmperf.load.send.supply import Shard, Supply
 
 
 class Counted:

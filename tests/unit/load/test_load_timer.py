@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from pytest_llmperf import clock
-from pytest_llmperf.load.timer import Alarm, FileAlarm, LoopAlarm, alarm
+from pytest_llmperf.load.send.timer import Alarm, FileAlarm, LoopAlarm, alarm
 
 Maker = Callable[[asyncio.AbstractEventLoop, Callable[[], None]], Alarm]
 MAKERS: list[Maker] = [LoopAlarm] + ([FileAlarm] if sys.platform == "linux" else [])

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from pytest_llmperf.errors import ServerError
-from pytest_llmperf.load.prompts import CHARACTERS, WORDS, Units, texts
-from pytest_llmperf.load.tokens import learn_pool, learn_units
+from pytest_llmperf.load.compose.prompts import CHARACTERS, WORDS, Units, texts
+from pytest_llmperf.load.compose.tokens import learn_pool, learn_units
 
 Tokenizer = Callable[[str], list[str]]
 

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pytest_llmperf.load.asking import post
-from pytest_llmperf.load.backlog import Backlog
-from pytest_llmperf.load.health import WorkerHealth
+from pytest_llmperf.load.compose.asking import post
 from pytest_llmperf.load.planned import Asked, Session, Turn
-from pytest_llmperf.load.reading import to_record
-from pytest_llmperf.load.spill import SpillReader, SpillWriter
-from pytest_llmperf.load.supply import Shard, Supply
-from pytest_llmperf.load.window import Pace, Window
-from pytest_llmperf.load.wire import parse_origin
+from pytest_llmperf.load.read.reading import to_record
+from pytest_llmperf.load.read.spill import SpillReader, SpillWriter
+from pytest_llmperf.load.send.backlog import Backlog
+from pytest_llmperf.load.send.health import WorkerHealth
+from pytest_llmperf.load.send.supply import Shard, Supply
+from pytest_llmperf.load.send.window import Pace, Window
+from pytest_llmperf.load.send.wire import parse_origin
 from pytest_llmperf.records import RequestRecord
 from pytest_llmperf.testing import FakeServer, Script, Truth
 
@@ -216,7 +216,7 @@ def test_decoding_within_the_window_changes_nothing(most_reads: int) -> None:
 
 
 def test_connections_idle_for_long_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pytest_llmperf.load import pool
+    from pytest_llmperf.load.send import pool
 
     monkeypatch.setattr(pool, "_STALE_NS", 30 * MS)
     with FakeServer(Script(ttft_ms=1, itl_ms=0)) as server:

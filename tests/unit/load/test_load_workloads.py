@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from pytest_llmperf.errors import UsageMistake
-from pytest_llmperf.load.fields import FIELDS
-from pytest_llmperf.load.presets import PRESETS
-from pytest_llmperf.load.workloads import (
+from pytest_llmperf.load.declare.fields import FIELDS
+from pytest_llmperf.load.declare.presets import PRESETS
+from pytest_llmperf.load.declare.workloads import (
     default_slo,
     longest_request,
     longest_tokens,

@@ -6,17 +6,22 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from pytest_llmperf.errors import ServerError, UsageMistake
+from pytest_llmperf.load.declare.arrivals import (
+    Process,
+    offsets_by_count,
+    offsets_by_duration,
+    offsets_of_trace,
+)
+from pytest_llmperf.load.declare.sources import Item, items_of
+from pytest_llmperf.load.declare.workloads import DEFAULT_CONCURRENCY
+from pytest_llmperf.load.planned import Asked, Session, Turn
+from pytest_llmperf.load.send.wire import Origin
 from pytest_llmperf.records import Json, Workload
 
-from .arrivals import Process, offsets_by_count, offsets_by_duration, offsets_of_trace
 from .asking import Target, api_path, body, post
-from .planned import Asked, Session, Turn
 from .prompts import Part
 from .rehearsal import Recipe
 from .scripts import Ask, IdPen, Invented, Pen, Retold, Script, TextPen, Traced
-from .sources import Item, items_of
-from .wire import Origin
-from .workloads import DEFAULT_CONCURRENCY
 
 T = TypeVar("T")
 

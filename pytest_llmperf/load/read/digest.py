@@ -11,16 +11,16 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.load.planned import Turn
 from pytest_llmperf.records import NO_CHUNKS, Chunks
 
 from .events import error_message, is_error
 from .framing import GROUP_BYTES, HEAD_END, Http, may_be_head, may_go_on, plain_events
-from .planned import Turn
 from .reading import Reading, RequestRow, Trouble, settle
 from .sse import SseError, SseEvent, SseParser
 
 if TYPE_CHECKING:
-    from .wire import Exchange
+    from pytest_llmperf.load.send.wire import Exchange
 
 _OK = 200
 #: Of a response that is one document, and of one that is not a success at all.

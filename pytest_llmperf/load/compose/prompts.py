@@ -13,8 +13,9 @@ import random
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Generic, Literal, TypeVar
+
+from pytest_llmperf.load.declare.lengths import uniform
 
 Part = Literal["measured", "warmup"]
 T = TypeVar("T")
@@ -107,21 +108,6 @@ class Sequences(Generic[T]):
         while len(cut) < length:
             cut += self._supply[: length - len(cut)]
         return cut
-
-
-def uniform(name: bytes, label: str, low: int, high: int) -> int:
-    """A whole number from ``low`` to ``high``, both included, decided by the two names alone."""
-    digest = blake2b(label.encode(), digest_size=8, key=blake2b(name).digest()).digest()
-    return low + (int.from_bytes(digest, "big") * (high - low + 1) >> 64)
-
-
-def bounds(mean: int, spread: float) -> tuple[int, int]:
-    """The least and the greatest length where lengths have ``mean`` and ``spread``.
-
-    They lie equally far from the mean, so that a uniform draw keeps it.
-    """
-    reach = int(mean * spread + 1e-9)
-    return mean - reach, mean + reach
 
 
 def texts(units: Units, tokens: int, *, seed: int, count: int, part: Part) -> list[str]:

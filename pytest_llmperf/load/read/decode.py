@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.load.planned import Turn
 from pytest_llmperf.records import Chunks
 
 from .digest import Digest
-from .planned import Turn
 from .reading import RequestRow
 
 if TYPE_CHECKING:
-    from .wire import Exchange
+    from pytest_llmperf.load.send.wire import Exchange
 
 
 def decode(exchange: Exchange, turn: Turn) -> tuple[RequestRow, Chunks]:

@@ -18,10 +18,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pytest_llmperf import clock
+from pytest_llmperf.load.planned import Session
 
 from .backlog import Backlog
 from .health import Vitals, WorkerHealth
-from .planned import Session
 from .pool import Pool
 from .supply import Supply
 from .timer import alarm

@@ -11,9 +11,10 @@ import asyncio
 from collections import deque
 from collections.abc import Collection
 
-from .digest import Digest
-from .reading import RequestRow
-from .spill import SpillWriter
+from pytest_llmperf.load.read.digest import Digest
+from pytest_llmperf.load.read.reading import RequestRow
+from pytest_llmperf.load.read.spill import SpillWriter
+
 from .wire import Connection, Exchange
 
 #: Reads kept before decoding begins: with the 300 to 500 bytes of most, some 60 MB.

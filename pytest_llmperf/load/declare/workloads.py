@@ -12,8 +12,8 @@ from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.records import Arrivals, Source, Workload
 
 from .fields import nearest, read_fields
+from .lengths import bounds
 from .presets import PRESETS
-from .prompts import bounds
 from .rules import Draft, check
 from .sources import Item, find_file, items_of, open_source
 

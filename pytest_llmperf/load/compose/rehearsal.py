@@ -14,16 +14,17 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from pytest_llmperf.errors import ServerError
+from pytest_llmperf.load.declare.lengths import bounds
+from pytest_llmperf.load.planned import Asked, Turn
+from pytest_llmperf.load.read.decode import decode
+from pytest_llmperf.load.read.events import error_in, error_message
+from pytest_llmperf.load.send.wire import Exchange, Origin
 from pytest_llmperf.records import Api, Json, TokenizeCall, Workload
 
 from .asking import USAGE_LEVELS, Prompt, Target, UsageLevel, api_path, body, server_path
 from .calls import Calls
-from .decode import decode
-from .events import error_in, error_message
-from .planned import Asked, Turn
-from .prompts import WORDS, IdPool, Units, bounds, id_lists, texts
+from .prompts import WORDS, IdPool, Units, id_lists, texts
 from .tokens import Count, Ids, learn_pool, learn_units
-from .wire import Exchange, Origin
 
 _CALL_TIMEOUT_S = 60.0
 _POLL_S = 0.005

@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_llmperf.records import Source
 
-from .prompts import bounds
+from .lengths import bounds
 from .sources import Item
 
 #: What a file says for itself.

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pytest_llmperf import clock
-
-from .planned import Session
+from pytest_llmperf.load.planned import Session
 
 #: Bytes of requests built ahead, and at least so many sessions as the caller wants.
 _AHEAD_BYTES = 64 * 2**20
@@ -31,7 +30,7 @@ class Shard:
 
 
 class Plan(Protocol):
-    """What a run consists of; see :mod:`.plan`."""
+    """What a run consists of; see :mod:`..compose.plan`."""
 
     @property
     def sessions(self) -> int | None: ...

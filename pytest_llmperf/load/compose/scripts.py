@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from pytest_llmperf.errors import ServerError
+from pytest_llmperf.load.declare.lengths import bounds, uniform
+from pytest_llmperf.load.declare.sources import BLOCK_TOKENS, Item
 from pytest_llmperf.records import Json, Workload
 
-from .prompts import IdPool, Part, Sequences, Units, as_text, bounds, uniform
-from .sources import BLOCK_TOKENS, Item
+from .prompts import IdPool, Part, Sequences, Units, as_text
 
 #: A conversation as the chat API takes it.
 Messages = tuple[Mapping[str, Json], ...]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from pytest_llmperf.errors import ServerError
+from pytest_llmperf.load.planned import Asked, Turn
+from pytest_llmperf.load.read.framing import Http
+from pytest_llmperf.load.send.wire import Connection, Exchange, Origin, open_connection
 from pytest_llmperf.records import Json
 
 from .asking import Target, post
-from .framing import Http
-from .planned import Asked, Turn
-from .wire import Connection, Exchange, Origin, open_connection
 
 _CONNECT_TIMEOUT_S = 60.0
 _POLL_S = 0.0005

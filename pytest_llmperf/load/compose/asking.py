@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pytest_llmperf.load.send.wire import Origin
 from pytest_llmperf.records import Api, Json, TokenizeCall, Workload
-
-from .wire import Origin
 
 #: A prompt as text, or as token ids where the API takes them.
 Prompt = str | list[int]

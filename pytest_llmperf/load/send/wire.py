@@ -1,8 +1,8 @@
 """The socket side of the load client: connections that stamp what arrives and keep it.
 
-Between the socket and the time stamp stands as little as possible. A read appends a stamp, the
-bytes and an offset; HTTP is parsed after the measured window (see :mod:`.decode`). All that must
-be known at once is when a response has ended, so that a closed loop can send the next request.
+Between the socket and the time stamp stands as little as possible. A read appends a stamp and the
+bytes; HTTP is parsed after the measured window (see :mod:`..read.digest`). All that must be known
+at once is when a response has ended, so that a closed loop can send the next request.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Literal, cast
 from urllib.parse import urlsplit
 
 from pytest_llmperf import clock
-
-from .planned import Asked, Turn
+from pytest_llmperf.load.planned import Asked, Turn
 
 if TYPE_CHECKING:
     import ssl
 
-    from .digest import Digest
+    from pytest_llmperf.load.read.digest import Digest
 
 Outcome = Literal["complete", "cut", "timeout", "connect", "garbage"]
 

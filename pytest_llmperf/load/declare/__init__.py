@@ -1,0 +1,1 @@
+"""What users declare: workloads, their presets and rules, files of requests, arrivals."""

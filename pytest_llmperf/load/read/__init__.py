@@ -1,0 +1,1 @@
+"""After the fact: bytes become chunks, tokens, and success or failure."""

@@ -1,0 +1,1 @@
+"""The measured path: connections, the window, and what is put off until after it."""
