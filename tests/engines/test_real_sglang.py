@@ -44,6 +44,37 @@ def test_completions(llm_perf):
     assert run.success_rate == 1.0
     assert all(one.input_tokens_mean == 48 for one in run.runs)
 
+@pytest.mark.parametrize("api", ["chat", "completions", "generate"])
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+def test_every_api(llm_perf, api, stream):
+    run = llm_perf.run("chat", {SHORT}, api=api, stream=stream, runs=1)
+    assert run.success_rate == 1.0
+    (one,) = run.valid_runs
+    assert (one.input_tokens_mean, one.output_tokens_mean) == (48, 24)
+    assert one.token_source == "usage"
+    assert run.e2e_p50 > 0
+    assert (run.ttft_p50 is not None) is stream
+
+def test_an_open_loop(llm_perf):
+    run = llm_perf.run("chat", input_tokens=48, output_tokens=24, rate=4, requests=16, runs=1,
+                       slo={{"ttft": "10 min", "e2e": "10 min"}})
+    assert run.success_rate == run.goodput_share == 1.0
+    assert run.ttft_from_schedule_p50 >= run.ttft_p50
+
+def test_conversations_share_what_was_said(llm_perf):
+    run = llm_perf.run("sessions", input_tokens=64, output_tokens=16, turn_input_tokens=16,
+                       think_time=0, concurrency=2, requests=16, runs=1)
+    assert run.success_rate == 1.0
+    (one,) = run.valid_runs
+    assert one.input_tokens_mean == 64 + 1.5 * 32
+    assert run.cache_hit_rate > 0.3
+
+def test_a_time_bounded_run(llm_perf):
+    run = llm_perf.run("chat", input_tokens=48, output_tokens=8, concurrency=2, duration="3 s",
+                       runs=1)
+    assert run.success_rate == 1.0
+    assert run.runs[0].sent > 2
+
 @pytest.mark.xfail(strict=True, raises=LimitMissed)
 @pytest.mark.llm_floor(output_throughput="100000000 tok/s")
 def test_floor_that_must_fail(llm_perf):
@@ -100,7 +131,7 @@ def servers_below(pid: int) -> list[psutil.Process]:
 def test_tiny_r1_is_served_measured_judged_and_reported(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_r1=TINY_R1)
     result = pytester.runpytest_subprocess("--llmperf-report=r.json", "--junitxml=j.xml")
-    result.assert_outcomes(passed=3, xfailed=1)
+    result.assert_outcomes(passed=12, xfailed=1)
     assert result.ret == 0
     report = report_of(pytester)
     assert report["verdict"] == "pass"

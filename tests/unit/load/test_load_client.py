@@ -18,7 +18,7 @@ from pytest_llmperf.errors import ClientError, ServerError
 from pytest_llmperf.load.child import clean_environment
 from pytest_llmperf.load.client import LoadClient, LoadProgress, Target, processes_needed
 from pytest_llmperf.records import TokenizeCall, Workload
-from pytest_llmperf.testing import FakeServer, Script
+from pytest_llmperf.testing import FakeServer, Script, self_signed
 
 TOKENIZE = TokenizeCall(path="/tokenize", text_field="prompt", tokens_field="tokens")
 WORKLOAD = Workload(
@@ -280,3 +280,36 @@ def test_one_process_that_cannot_go_on_leaves_the_others_usable() -> None:
         for _ in range(2):
             with pytest.raises(ServerError, match="cannot connect"):
                 client.measure(WORKLOAD, 1)
+
+
+def test_over_tls_the_same_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = self_signed(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(files.cert))
+    script = Script(ttft_ms=5, itl_ms=1, reasoning_fraction=0.5)
+    with FakeServer(script, tls=files) as server, LoadClient(target(server)) as client:
+        assert server.url.startswith("https://")
+        records = client.measure(WORKLOAD, 1).records
+        truth = server.truth[-12:]
+    assert all(record.ok and record.prompt_tokens == 24 for record in records)
+    assert sum(record.output_tokens or 0 for record in records) == sum(t.tokens for t in truth)
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+    with (
+        FakeServer(tls=self_signed(tmp_path)) as server,
+        LoadClient(target(server)) as client,
+        pytest.raises(ServerError, match="certificate verify failed"),
+    ):
+        client.prepare(WORKLOAD)
+
+
+@pytest.mark.parametrize("key", ["right", "wrong"])
+def test_a_key_goes_with_every_request(key: str) -> None:
+    with FakeServer(Script(ttft_ms=1, itl_ms=0.2, api_key="right")) as server:
+        keyed = replace(target(server), headers=(("Authorization", f"Bearer {key}"),))
+        with LoadClient(keyed) as client:
+            if key == "right":
+                assert all(record.ok for record in client.measure(WORKLOAD, 1).records)
+            else:
+                with pytest.raises(ServerError, match="401"):
+                    client.prepare(WORKLOAD)
