@@ -1,1 +1,0 @@
-from pytest_llmperf.load.read.reading import to_record  # noqa

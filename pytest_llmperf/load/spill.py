@@ -1,1 +1,0 @@
-from pytest_llmperf.load.read.spill import SpillReader, SpillWriter  # noqa
