@@ -16,6 +16,7 @@ import gc
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pytest_llmperf import clock
 from pytest_llmperf.load.planned import Session
@@ -137,10 +138,12 @@ class Window:
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[None] = self._loop.create_future()
         self._start_ns = start_ns
+        self._loop.set_exception_handler(self._fail)
         self._alarm = alarm(self._loop, self._ring)
         try:
             await self._window()
         finally:
+            self._loop.set_exception_handler(None)
             self._alarm.close()
             self._timer.cancel()
             await self.close()
@@ -152,6 +155,14 @@ class Window:
         self._alarm.set(self._start_ns)
         await self._finished
         self._vitals.stop()
+
+    def _fail(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An error in a callback, which the loop would only log, ends the window."""
+        error = context.get("exception")
+        if isinstance(error, Exception) and not self._finished.done():
+            self._finished.set_exception(error)
+        else:
+            loop.default_exception_handler(context)
 
     # --- beginning
 

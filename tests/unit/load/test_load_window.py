@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from pytest_llmperf.errors import ServerError
 from pytest_llmperf.load.compose.asking import post
 from pytest_llmperf.load.planned import Asked, Session, Turn
 from pytest_llmperf.load.read.reading import to_record
 from pytest_llmperf.load.read.spill import SpillReader, SpillWriter
+from pytest_llmperf.load.send import supply as supply_module
 from pytest_llmperf.load.send.backlog import Backlog
 from pytest_llmperf.load.send.health import WorkerHealth
 from pytest_llmperf.load.send.supply import Shard, Supply
@@ -87,16 +89,24 @@ def run(
     *,
     timeout_s: float = 10.0,
     most_reads: int | None = None,
+    ahead: int | None = None,
 ) -> Seen:
     from pytest_llmperf import clock
 
     start = 0
 
+    def supply() -> Supply:
+        if ahead is not None:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(supply_module, "_AHEAD_SESSIONS", ahead)
+                return Supply(talks, Shard(), at_least=ahead)
+        return Supply(talks, Shard(), at_least=2 * max(1, pace.slots))
+
     async def go(backlog: Backlog) -> WorkerHealth:
         nonlocal start
         window = Window(
             parse_origin(server.url),
-            Supply(talks, Shard(), at_least=2 * max(1, pace.slots)),
+            supply(),
             pace,
             backlog,
             timeout_s=timeout_s,
@@ -236,6 +246,21 @@ def test_a_server_that_goes_away_fails_every_request_left() -> None:
         process.stdout.readline()
         seen = run(Address(f"http://127.0.0.1:{port}"), Talks(f"http://127.0.0.1:{port}", 8))
     assert [record.failure for record in seen.records] == [None] * 3 + ["cut"] + ["connect"] * 4
+
+
+def test_an_error_in_the_midst_ends_the_window_and_is_told() -> None:
+    class Broken(Talks):
+        def session(self, number: int) -> Session:
+            if number == 4:
+                raise ServerError("no more prompts")
+            return super().session(number)
+
+    pace = Pace(slots=1, duration_ns=5000 * MS)
+    with (
+        FakeServer(Script(ttft_ms=1, itl_ms=0)) as server,
+        pytest.raises(ServerError, match="no more prompts"),
+    ):
+        run(server, Broken(server.url, None), pace, ahead=2)
 
 
 def test_a_server_that_is_gone_gives_one_failure_for_each_request() -> None:
