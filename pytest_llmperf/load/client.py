@@ -22,7 +22,7 @@ from pytest_llmperf.records import Pass, RequestRecord, Workload
 
 from .child import SILENCE_S, Child
 from .compose.asking import Target
-from .declare.workloads import request_total
+from .declare.workloads import DEFAULT_CONCURRENCY, request_total
 from .merge import merged_health
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _STREAMS_EACH = 256
 _RATE_EACH = 1000.0
 #: From the last process being ready to the first request.
 _LEAD_NS = 20_000_000
+_MANY = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +117,7 @@ class LoadClient:
         if not isinstance(prepared, Prepared):
             raise ClientError("the load client answered out of turn")
         count = self._processes or processes_needed(workload, self._most())
+        count = min(count, _most_useful(workload))
         self._grow(count)
         self._tell_all(self._children[1:count], Learnt(workload, prepared.recipe))
         self._prepared[workload] = count
@@ -150,10 +152,14 @@ class LoadClient:
             return len(self._cores)
         return max(1, (os.cpu_count() or 1) - 1)
 
+    def _core(self, number: int) -> tuple[int, ...] | None:
+        """The core of one process, where they are given some."""
+        return (self._cores[number % len(self._cores)],) if self._cores else None
+
     def _grow(self, count: int) -> None:
         new = []
         while len(self._children) < count:
-            new.append(Child(self._cores))
+            new.append(Child(self._core(len(self._children))))
             self._children.append(new[-1])
         self._tell_all(new, _opening(self._target))
 
@@ -198,6 +204,8 @@ class LoadClient:
         meter = _Meter(workload, len(children), on_progress)
         shares = _collect(children, meter)
         records = _merged(children, shares)
+        if part == "measured":
+            _check_complete(workload, records)
         return Pass(
             seed=seed,
             started_at=started_at,
@@ -247,6 +255,22 @@ class _Meter:
                     output_tokens_so_far=sum(self._reads),
                 )
             )
+
+
+def _most_useful(workload: Workload) -> int:
+    """More processes than this would have nothing to do at times."""
+    closed = workload.arrivals == "closed"
+    at_once = workload.concurrency or (DEFAULT_CONCURRENCY if closed else None)
+    return at_once or workload.requests or _MANY
+
+
+def _check_complete(workload: Workload, records: Sequence[RequestRecord]) -> None:
+    wanted = request_total(workload)
+    if wanted is not None and len(records) != wanted:
+        raise ClientError(
+            f"the load client has records of {len(records)} requests where {wanted} were to be "
+            "sent; nothing it measured can be believed. This is a defect of pytest-llmperf."
+        )
 
 
 def _collect(children: Sequence[Child], meter: _Meter) -> list[Finished]:

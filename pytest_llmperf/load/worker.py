@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 
 import msgspec
@@ -24,6 +25,7 @@ from pytest_llmperf.records import TokenizeCall, Workload
 
 from .compose.asking import Target
 from .compose.plan import Plan
+from .compose.prompts import Part
 from .compose.rehearsal import Recipe, Rehearsal
 from .declare.workloads import longest_request
 from .messages import (
@@ -49,6 +51,7 @@ from .send.window import Pace, Window
 from .send.wire import Origin, parse_origin
 
 _PARENT_CHECK_S = 1.0
+_MANY_FILES = 1 << 20
 Say = Callable[[object], None]
 
 
@@ -113,11 +116,12 @@ class Worker:
             seed=command.seed,
             part=command.part,
         )
-        pace = pace_of(workload, plan, command.shard)
+        shard = _dealt(command.shard, plan)
+        pace = pace_of(workload, plan, shard, command.part)
         self._backlog = Backlog(self._spill)
         self._window = Window(
             self._origin,
-            Supply(plan, command.shard, at_least=2 * max(1, pace.slots)),
+            Supply(plan, shard, at_least=2 * max(1, pace.slots)),
             pace,
             self._backlog,
             timeout_s=workload.request_timeout_s,
@@ -146,22 +150,28 @@ class Worker:
         return Finished(rows=self._backlog.drain(), spilled_at=spilled_at, health=health)
 
 
-def pace_of(workload: Workload, plan: Plan, shard: Shard) -> Pace:
-    """When one shard's sessions of a plan begin."""
-    duration_ns = None if workload.duration_s is None else int(workload.duration_s * 1e9)
+def _dealt(shard: Shard, plan: Plan) -> Shard:
+    slots = plan.concurrency if plan.due_ns is None else None
+    return Shard(number=shard.number, of=shard.of, slots=slots)
+
+
+def pace_of(workload: Workload, plan: Plan, shard: Shard, part: Part) -> Pace:
+    """When one shard's sessions of a plan begin. Warming up knows neither ramp nor time limit."""
+    measured = part == "measured"
+    duration_s = workload.duration_s if measured else None
     if plan.due_ns is not None:
         cap = workload.concurrency
         return Pace(
             due_ns=plan.due_ns[shard.number :: shard.of],
             cap=None if cap is None else max(1, shard.share(cap)),
         )
-    slots = shard.share(plan.concurrency)
+    slots = plan.concurrency
     if plan.sessions is not None:
-        slots = min(slots, shard.share(plan.sessions))
+        slots = min(slots, plan.sessions)
     return Pace(
-        slots=slots,
-        ramp_up_ns=int(workload.ramp_up_s * 1e9),
-        duration_ns=duration_ns,
+        slots=shard.share(slots),
+        ramp_up_ns=int(workload.ramp_up_s * 1e9) if measured else 0,
+        duration_ns=None if duration_s is None else int(duration_s * 1e9),
     )
 
 
@@ -195,8 +205,12 @@ def _allow_many_sockets() -> None:
         return
     import resource
 
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    with suppress(OSError, ValueError):  # macOS refuses what it says it allows
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -209,7 +209,7 @@ class Block:
             self.around.progress.clear()
 
     def _start(self) -> LiveServer:
-        cores = split_cores(self.accelerator)
+        cores = split_cores(self.accelerator, self.planned, processes=self.around.client_processes)
         model_path = self._model_path()
         port = claim_port("127.0.0.1")
         try:

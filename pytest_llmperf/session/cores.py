@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_llmperf.records import Accelerator
+from pytest_llmperf.load.client import processes_needed
+from pytest_llmperf.records import Accelerator, Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,17 +18,26 @@ class Cores:
     client: tuple[int, ...] | None
 
 
-def split_cores(accelerator: Accelerator) -> Cores:
-    """The last allowed core for the client, the others for a server that computes on the CPU.
+def split_cores(
+    accelerator: Accelerator, workloads: Sequence[Workload] = (), *, processes: int | None = None
+) -> Cores:
+    """The last allowed cores for the client, the others for a server that computes on the CPU.
 
-    Without pinning, launches of a CPU server differ by several times as much, and the client that
-    times it competes with it. A server on an accelerator is left where the system puts it.
+    The client gets one for each of its ``processes``, by default as many as the largest load of
+    ``workloads`` needs. Beside an accelerator these may be half of all; of those that a server
+    computes on, nothing is taken beyond one unless it is asked for. Without pinning, launches of a
+    CPU server differ by several times as much, and the client that times it competes with it. A
+    server on an accelerator is left where the system puts it.
     """
     allowed = _allowed()
     if len(allowed) < 2:
         return Cores(server=None, client=None)
-    *rest, last = allowed
-    return Cores(server=tuple(rest) if accelerator.vendor == "cpu" else None, client=(last,))
+    on_cpu = accelerator.vendor == "cpu"
+    half = len(allowed) // 2
+    by_load = 1 if on_cpu else max((processes_needed(one, half) for one in workloads), default=1)
+    count = min(processes or by_load, len(allowed) - 1)
+    rest, client = allowed[:-count], allowed[-count:]
+    return Cores(server=rest if on_cpu else None, client=client)
 
 
 def _allowed() -> tuple[int, ...]:

@@ -49,12 +49,11 @@ class SpillWriter:
     def flush(self) -> None:
         """Hand all that is buffered to the file; only then can a reader be told of it. Raises
         :class:`OSError`."""
-        with memoryview(self._buffer) as view:
-            done = 0
-            while done < len(view):
-                done += os.write(self._fd, view[done:])
-        self._written += done
-        self._buffer.clear()
+        while self._buffer:
+            with memoryview(self._buffer) as view:
+                done = os.pwrite(self._fd, view, self._written)
+            self._written += done  # so that what is tried again after an error begins where it was
+            del self._buffer[:done]
 
 
 class SpillReader:

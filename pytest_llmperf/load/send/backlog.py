@@ -17,9 +17,12 @@ from pytest_llmperf.load.read.spill import SpillWriter
 
 from .wire import Connection, Exchange
 
-#: Reads kept before decoding begins: with the 300 to 500 bytes of most, some 60 MB.
-MOST_READS = 150_000
+#: Memory that reads may take before decoding begins: 150,000 and more of those that carry a token.
+MOST_BYTES = 80 * 2**20
+#: What a read takes beside its bytes: the objects that hold it, its place and its stamp.
+_READ_BYTES = 64
 _SLICE_READS = 96
+_SLICE_BYTES = 64 * 1024
 #: The last reads of a response that still comes are where its end is looked for.
 _KEPT_READS = 8
 
@@ -27,10 +30,10 @@ _KEPT_READS = 8
 class Backlog:
     """Exchanges that have ended, on their way to rows and spilled columns."""
 
-    def __init__(self, spill: SpillWriter, *, most_reads: int = MOST_READS) -> None:
+    def __init__(self, spill: SpillWriter, *, most_bytes: int = MOST_BYTES) -> None:
         self._spill = spill
-        self._most = most_reads
-        self._enough = most_reads * 3 // 4
+        self._most = most_bytes
+        self._enough = most_bytes * 3 // 4
         self._ended: deque[Exchange] = deque()
         self._waiting = 0
         self._active: Collection[Connection] = ()
@@ -40,7 +43,7 @@ class Backlog:
     def add(self, exchange: Exchange) -> None:
         """Take over an exchange that has ended."""
         self._ended.append(exchange)
-        self._waiting += len(exchange.reads)
+        self._waiting += _held_by(exchange)
 
     def watch(self, active: Collection[Connection]) -> None:
         """Begin to decode if too much waits; ``active`` are the connections still receiving."""
@@ -50,7 +53,7 @@ class Backlog:
             asyncio.get_running_loop().call_soon(self._slice)
 
     def _held(self) -> int:
-        return self._waiting + sum(len(each.exchange.reads) for each in self._active)
+        return self._waiting + sum(_held_by(each.exchange) for each in self._active)
 
     def _slice(self) -> None:
         worked = self._slice_ended() if self._ended else self._slice_active()
@@ -60,26 +63,30 @@ class Backlog:
 
     def _slice_ended(self) -> bool:
         exchange = self._ended[0]
-        self._waiting -= _digest(exchange, _SLICE_READS)
+        before = _held_by(exchange)
+        _digest(exchange, _slice_of(exchange))
+        self._waiting -= before - _held_by(exchange)
         if not exchange.reads:
-            self._ended.popleft()
             self._settle(exchange)
+            self._ended.popleft()
         return True
 
     def _slice_active(self) -> bool:
         coming = [each.exchange for each in self._active if each.digestible]
-        longest = max(coming, key=lambda each: len(each.reads), default=None)
-        if longest is None or len(longest.reads) <= _KEPT_READS:
+        coming = [each for each in coming if len(each.reads) > _KEPT_READS]
+        largest = max(coming, key=_held_by, default=None)
+        if largest is None:
             return False
-        _digest(longest, min(_SLICE_READS, len(longest.reads) - _KEPT_READS))
+        _digest(largest, min(_slice_of(largest), len(largest.reads) - _KEPT_READS))
         return True
 
     def drain(self) -> list[RequestRow]:
         """Decode all that is left, letting go of each exchange's bytes, and return every row."""
         while self._ended:
-            exchange = self._ended.popleft()
+            exchange = self._ended[0]
             _digest(exchange, len(exchange.reads))
             self._settle(exchange)
+            self._ended.popleft()
         self._spill.flush()
         return self.rows
 
@@ -90,7 +97,22 @@ class Backlog:
         self.rows.append(row)
 
 
-def _digest(exchange: Exchange, count: int) -> int:
+def _typical(exchange: Exchange) -> int:
+    """Bytes of the read in the middle: their mean, also where each repeats what was said before."""
+    reads = exchange.reads
+    return len(reads[len(reads) // 2]) if reads else 0
+
+
+def _held_by(exchange: Exchange) -> int:
+    return len(exchange.reads) * (_typical(exchange) + _READ_BYTES)
+
+
+def _slice_of(exchange: Exchange) -> int:
+    """How many reads to decode at a time."""
+    return max(1, min(_SLICE_READS, _SLICE_BYTES // max(1, _typical(exchange))))
+
+
+def _digest(exchange: Exchange, count: int) -> None:
     """Decode the first ``count`` reads of an exchange and let go of them."""
     if exchange.digest is None:
         exchange.digest = Digest(exchange.turn)
@@ -98,4 +120,3 @@ def _digest(exchange: Exchange, count: int) -> int:
     del exchange.reads[:count]
     del exchange.stamps[:count]
     exchange.digest.take(reads, stamps)
-    return len(reads)

@@ -68,14 +68,19 @@ class Pool:
         self._all.add(connection)
         return connection
 
-    def open_one_more(self, opened: Callable[[], None], refused: Callable[[str], None]) -> None:
-        """Open another during a window; one of the two is called when it is known how it went."""
+    def open_one_more(
+        self, opened: Callable[[], None], refused: Callable[[str], None], *, awaited: bool
+    ) -> None:
+        """Open another during a window; one of the two is called when it is known how it went.
+        ``awaited``: a request waits for it, whose record will say how long."""
         self._on_their_way += 1
-        task = asyncio.ensure_future(self._open_later(opened, refused))
+        task = asyncio.ensure_future(self._open_later(opened, refused, awaited=awaited))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 
-    async def _open_later(self, opened: Callable[[], None], refused: Callable[[str], None]) -> None:
+    async def _open_later(
+        self, opened: Callable[[], None], refused: Callable[[str], None], *, awaited: bool
+    ) -> None:
         began = clock.now_ns()
         try:
             connection = await self._open()
@@ -85,7 +90,7 @@ class Pool:
             refused(str(error))
             return
         self._on_their_way -= 1
-        connection.connect_ns = clock.now_ns() - began
+        connection.connect_ns = clock.now_ns() - began if awaited else None
         self._idle.append(connection)
         opened()
 
@@ -111,11 +116,11 @@ class Pool:
 
     def give(self, connection: Connection) -> None:
         """Take back a connection whose exchange has ended."""
-        if connection.usable:
+        if connection.usable and connection.all_written:
             connection.idle_ns = clock.now_ns()
             self._idle.append(connection)
         else:
-            self._all.discard(connection)
+            self._drop(connection)
 
     async def close(self) -> None:
         """Drop every connection."""

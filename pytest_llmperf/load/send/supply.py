@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 from pytest_llmperf import clock
@@ -19,10 +20,22 @@ _SLICE_NS = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """Which sessions are one process's: every ``of``-th from ``number`` on."""
+    """What is one process's: every ``of``-th thing from ``number`` on.
+
+    In a closed loop of ``slots`` these are the slots, and sessions are dealt to slots in turn: so
+    a process with one slot more than another also has more sessions, and all end together. In an
+    open loop (``slots`` is ``None``) sessions are dealt directly.
+    """
 
     number: int = 0
     of: int = 1
+    slots: int | None = None
+
+    def sessions(self, total: int | None) -> Iterator[int]:
+        """The numbers of this process' sessions, of ``total`` or without end."""
+        numbers = count() if total is None else range(total)
+        deal = self.slots or self.of
+        return (number for number in numbers if number % deal % self.of == self.number)
 
     def share(self, total: int) -> int:
         """How many of ``total`` things are this shard's."""
@@ -45,27 +58,26 @@ class Supply:
 
     def __init__(self, plan: Plan, shard: Shard, *, at_least: int) -> None:
         self._plan = plan
-        self._step = shard.of
-        self._next = shard.number
+        self._numbers = shard.sessions(plan.sessions)
+        self._next = next(self._numbers, None)
         self._built: deque[Session] = deque()
         self._bytes = 0
         self._at_least = at_least
         while not self._full():
             self._build()
 
-    def _left(self) -> bool:
-        return self._plan.sessions is None or self._next < self._plan.sessions
-
     def _full(self) -> bool:
-        if not self._left():
+        if self._next is None:
             return True
         if len(self._built) < self._at_least:
             return False
         return len(self._built) >= _AHEAD_SESSIONS or self._bytes >= _AHEAD_BYTES
 
     def _build(self) -> None:
+        if self._next is None:
+            return
         session = self._plan.session(self._next)
-        self._next += self._step
+        self._next = next(self._numbers, None)
         self._bytes += _size(session)
         self._built.append(session)
 
@@ -78,9 +90,9 @@ class Supply:
     def take(self) -> Session | None:
         """The next session; ``None`` when all are taken."""
         if not self._built:
-            if not self._left():
-                return None
             self._build()
+        if not self._built:
+            return None
         session = self._built.popleft()
         self._bytes -= _size(session)
         return session

@@ -107,8 +107,9 @@ class Window:
         self._live = 0  # sessions that have begun and not ended
         self._more = True  # whether another may begin
         self._over: deque[Connection] = deque()  # their exchanges have ended, nothing else is done
-        self._waiting_since_ns = 0  # for a lull; 0: not waiting
+        self._lull_awaited = False
         self._reads_seen = 0
+        self._filling = False
         self._done = 0
         self._reads_done = 0
         self._ticks = 0
@@ -222,27 +223,13 @@ class Window:
     # --- sending
 
     def _fill_soon(self) -> None:
-        """Go on with what has ended and what is queued, in the next lull."""
-        if not self._waiting_since_ns:
-            self._waiting_since_ns = clock.now_ns()
-            self._loop.call_soon(self._await_lull)
-
-    def _await_lull(self) -> None:
-        reads = self._pool.pulse.reads
-        burst = reads != self._reads_seen
-        self._reads_seen = reads
-        if burst and clock.now_ns() - self._waiting_since_ns < _PATIENCE_NS:
-            self._loop.call_soon(self._await_lull)
-            return
-        self._waiting_since_ns = 0
-        for _ in range(min(_SENT_PER_TURN, len(self._over))):
-            self._see_off(self._over.popleft())
-        self._fill()
-        if self._over:
-            self._fill_soon()
+        if not self._filling:
+            self._filling = True
+            self._loop.call_soon(self._fill)
 
     def _fill(self) -> None:
         """Send from the queue as far as connections and the cap go."""
+        self._filling = False
         for _ in range(_SENT_PER_TURN):
             if not self._queue or self._at_cap():
                 return
@@ -260,9 +247,13 @@ class Window:
         return cap is not None and len(self._active) >= cap
 
     def _open_more(self) -> None:
-        """As many connections as requests wait for, those on their way counted."""
-        for _ in range(len(self._queue) - self._pool.opening):
-            self._pool.open_one_more(self._fill_soon, self._refused)
+        """As many connections as requests wait for and the cap lets go, those on their way
+        counted."""
+        wanted = len(self._queue)
+        if self._pace.cap is not None:
+            wanted = min(wanted, self._pace.cap - len(self._active))
+        for _ in range(wanted - self._pool.opening):
+            self._pool.open_one_more(self._fill_soon, self._refused, awaited=True)
 
     def _refused(self, why: str) -> None:
         if not self._queue:
@@ -278,13 +269,29 @@ class Window:
 
     def _on_end(self, connection: Connection) -> None:
         self._over.append(connection)
-        self._fill_soon()
+        if not self._lull_awaited:
+            self._lull_awaited = True
+            self._loop.call_soon(self._await_lull)
+
+    def _await_lull(self) -> None:
+        """See off what has ended once nothing is read for a turn, or it has waited long enough."""
+        reads = self._pool.pulse.reads
+        burst, self._reads_seen = reads != self._reads_seen, reads
+        waited_ns = clock.now_ns() - self._over[0].exchange.ended_ns
+        if not burst or waited_ns > _PATIENCE_NS:
+            for _ in range(min(_SENT_PER_TURN, len(self._over))):
+                self._see_off(self._over.popleft())
+        self._lull_awaited = bool(self._over)
+        if self._over:
+            self._loop.call_soon(self._await_lull)
 
     def _see_off(self, connection: Connection) -> None:
         """Take back a connection, and go on with the session it served."""
         self._active.discard(connection)
         self._pool.give(connection)
         self._ended(connection.exchange)
+        if self._queue:
+            self._fill_soon()
 
     def _ended(self, exchange: Exchange) -> None:
         self._done += 1
@@ -296,7 +303,7 @@ class Window:
     def _go_on(self, talk: _Talk) -> None:
         """The session's next turn, or the next session of its slot."""
         now = clock.now_ns()
-        over = talk.at == len(talk.session.turns) or self._too_late(now)
+        over = talk.at == len(talk.session.turns) or self._too_late(now + talk.session.pause_ns)
         if over:
             self._live -= 1
             if self._pace.due_ns is None and self._more:
@@ -340,7 +347,7 @@ class Window:
             return
         wanted = _RESERVE if self._pace.cap is None else self._pace.cap - len(self._active)
         for _ in range(min(wanted, _RESERVE) - self._pool.idle - self._pool.opening):
-            self._pool.open_one_more(self._fill_soon, self._refused)
+            self._pool.open_one_more(self._fill_soon, self._refused, awaited=False)
 
     def _end_overdue(self, now: int) -> None:
         oldest = now - self._timeout_ns

@@ -14,6 +14,7 @@ import sys
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal, cast
 from urllib.parse import urlsplit
 
@@ -283,8 +284,15 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    @property
+    def all_written(self) -> bool:
+        """Whether the request has left; an answer may come before (413), and what is left of the
+        request would then run into the next."""
+        return self._transport is None or not self._transport.get_write_buffer_size()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self.idle_ns = clock.now_ns()
         self.usable = True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -302,20 +310,30 @@ class Connection(asyncio.Protocol):
 _NOTHING = Exchange(Turn(index=-1, payload=b"", asked=Asked(output_tokens=0, api="chat")))
 
 
+class _Listener:
+    """Apart from the checker: a parser holds what it tells, and nothing collects circles in a
+    window."""
+
+    __slots__ = ("complete",)
+
+    def __init__(self) -> None:
+        self.complete = False
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
 class _EndChecker:
     """Feeds an HTTP parser what has arrived, only when the bytes look like an end."""
 
-    __slots__ = ("_complete", "_fed", "_parser")
+    __slots__ = ("_fed", "_listener", "_parser")
 
     def __init__(self) -> None:
         import httptools
 
-        self._complete = False
         self._fed = 0
-        self._parser = httptools.HttpResponseParser(self)
-
-    def on_message_complete(self) -> None:
-        self._complete = True
+        self._listener = _Listener()
+        self._parser = httptools.HttpResponseParser(self._listener)
 
     def check(self, reads: Sequence[bytes]) -> Literal["complete", "more", "garbage"]:
         import httptools
@@ -325,7 +343,7 @@ class _EndChecker:
         except httptools.HttpParserError:
             return "garbage"
         self._fed = len(reads)
-        return "complete" if self._complete else "more"
+        return "complete" if self._listener.complete else "more"
 
 
 async def open_connection(
@@ -380,7 +398,9 @@ async def _connect(loop: asyncio.AbstractEventLoop, origin: Origin) -> socket.so
     raise failure
 
 
+@cache
 def _tls_context() -> ssl.SSLContext:
+    """One for all connections: reading the system's certificates takes tens of milliseconds."""
     import ssl
 
     return ssl.create_default_context()

@@ -17,6 +17,12 @@ from pytest_llmperf import clock
 from pytest_llmperf.errors import ClientError, ServerError
 from pytest_llmperf.load.child import clean_environment
 from pytest_llmperf.load.client import LoadClient, LoadProgress, Target, processes_needed
+from pytest_llmperf.load.compose.plan import Plan
+from pytest_llmperf.load.compose.prompts import IdPool, Part
+from pytest_llmperf.load.compose.rehearsal import Recipe
+from pytest_llmperf.load.send.supply import Shard
+from pytest_llmperf.load.send.wire import parse_origin
+from pytest_llmperf.load.worker import pace_of
 from pytest_llmperf.records import TokenizeCall, Workload
 from pytest_llmperf.testing import FakeServer, Script, self_signed
 
@@ -313,3 +319,32 @@ def test_a_key_goes_with_every_request(key: str) -> None:
             else:
                 with pytest.raises(ServerError, match="401"):
                     client.prepare(WORKLOAD)
+
+
+@pytest.mark.parametrize(("concurrency", "processes"), [(2, 4), (5, 4), (1, 3)])
+def test_every_request_is_sent_however_processes_share_the_slots(
+    concurrency: int, processes: int
+) -> None:
+    asked = replace(WORKLOAD, concurrency=concurrency, requests=20)
+    with (
+        FakeServer(Script(ttft_ms=5, itl_ms=1)) as server,
+        LoadClient(target(server), processes=processes) as client,
+    ):
+        client.warm_up(asked, 1)
+        result = client.measure(asked, 1)
+        assert len(client.pids) == min(concurrency, processes)
+    assert [record.index for record in result.records] == list(range(20))
+    assert all(record.ok for record in result.records)
+
+
+def test_warming_up_knows_neither_ramp_nor_time_limit() -> None:
+    asked = replace(WORKLOAD, requests=None, duration_s=5.0, ramp_up_s=2.0)
+    target_, origin = Target(url="http://h:1", model="m"), parse_origin("http://h:1")
+    recipe = Recipe(usage="final", pool=IdPool(ids=tuple(range(99))))
+    parts: tuple[Part, ...] = ("measured", "warmup")
+    paces = {}
+    for part in parts:
+        plan = Plan(asked, recipe, target_, origin, seed=1, part=part)
+        paces[part] = pace_of(asked, plan, Shard(), part)
+    assert (paces["measured"].ramp_up_ns, paces["measured"].duration_ns) == (2 * 10**9, 5 * 10**9)
+    assert (paces["warmup"].ramp_up_ns, paces["warmup"].duration_ns) == (0, None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import tempfile
 
 import pytest
@@ -76,3 +78,33 @@ def test_what_was_not_flushed_is_missed_and_not_made_up() -> None:
         SpillWriter(file.fileno()).write(Chunks.of([Chunk(at_ns=1, kind="none", characters=0)]))
         with pytest.raises(ValueError, match="reach beyond"):
             SpillReader(file.fileno()).chunks(1)
+
+
+def test_what_could_not_be_written_is_written_in_its_place_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A full disk: part goes out, then an error, then there is room again."""
+    first, second = some_chunks(40), some_chunks(7)
+    with tempfile.TemporaryFile() as file:
+        writer = SpillWriter(file.fileno())
+        writer.write(first)
+        real = os.pwrite
+        calls = iter([lambda fd, data, at: real(fd, data[:100], at), no_space])
+        monkeypatch.setattr(os, "pwrite", lambda fd, data, at: next(calls, real)(fd, data, at))
+        with pytest.raises(OSError, match="No space"):
+            writer.flush()
+        writer.write(second)
+        writer.flush()
+        reader = SpillReader(file.fileno())
+        assert reader.chunks(len(first)) == first
+        assert reader.chunks(len(second)) == second
+
+
+def no_space(*_: object) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def some_chunks(count: int) -> Chunks:
+    return Chunks.of(
+        Chunk(at_ns=n, kind="answer", characters=n, cumulative_tokens=n) for n in range(count)
+    )

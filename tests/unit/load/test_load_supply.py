@@ -81,3 +81,16 @@ def test_no_more_than_a_few_thousand_are_built_ahead() -> None:
     plan = Counted(1_000_000)
     Supply(plan, Shard(), at_least=1)
     assert len(plan.built) == 4096
+
+
+@given(st.integers(1, 9), st.integers(1, 4), st.integers(0, 60))
+def test_slots_and_not_processes_have_equal_shares(slots: int, of: int, total: int) -> None:
+    """A process with two slots gets twice the sessions of one with one slot."""
+    shards = [Shard(number=number, of=of, slots=slots) for number in range(of)]
+    dealt = [list(shard.sessions(total)) for shard in shards]
+    assert sorted(chain.from_iterable(dealt)) == list(range(total))
+    for shard, mine in zip(shards, dealt, strict=True):
+        each = [sum(n % slots == slot for n in mine) for slot in range(slots)]
+        held = [count for slot, count in enumerate(each) if slot % of == shard.number]
+        assert sum(held) == len(mine)
+        assert max(held, default=0) - min(held, default=0) <= 1

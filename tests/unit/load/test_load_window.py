@@ -88,7 +88,7 @@ def run(
     pace: Pace = Pace(slots=1),  # noqa: B008 - immutable
     *,
     timeout_s: float = 10.0,
-    most_reads: int | None = None,
+    most_bytes: int | None = None,
     ahead: int | None = None,
 ) -> Seen:
     from pytest_llmperf import clock
@@ -117,7 +117,7 @@ def run(
 
     with tempfile.TemporaryFile() as file:
         spill = SpillWriter(file.fileno())
-        backlog = Backlog(spill) if most_reads is None else Backlog(spill, most_reads=most_reads)
+        backlog = Backlog(spill) if most_bytes is None else Backlog(spill, most_bytes=most_bytes)
         health = asyncio.run(go(backlog))
         rows = backlog.drain()
         reader = SpillReader(file.fileno(), 0)
@@ -209,13 +209,13 @@ def test_a_slow_response_is_given_up_in_its_own_time() -> None:
     assert sum(record.ok for record in seen.records) == 6
 
 
-@pytest.mark.parametrize("most_reads", [1, 60])
-def test_decoding_within_the_window_changes_nothing(most_reads: int) -> None:
+@pytest.mark.parametrize("most_bytes", [1, 20_000])
+def test_decoding_within_the_window_changes_nothing(most_bytes: int) -> None:
     """However little may wait, records are those of a run that decodes afterwards."""
     script = Script(ttft_ms=20, itl_ms=4, reasoning_fraction=0.5)
     with FakeServer(script) as server:
         talks = Talks(server.url, 8, tokens=40)
-        seen = run(server, talks, Pace(slots=4), most_reads=most_reads)
+        seen = run(server, talks, Pace(slots=4), most_bytes=most_bytes)
     for record in seen.records:
         assert record.ok
         assert record.output_tokens == 40
@@ -245,7 +245,11 @@ def test_a_server_that_goes_away_fails_every_request_left() -> None:
         assert process.stdout is not None
         process.stdout.readline()
         seen = run(Address(f"http://127.0.0.1:{port}"), Talks(f"http://127.0.0.1:{port}", 8))
-    assert [record.failure for record in seen.records] == [None] * 3 + ["cut"] + ["connect"] * 4
+    failures = [record.failure for record in seen.records]
+    assert failures[:4] == [None, None, None, "cut"]
+    # A dying process may still take a connection before its listening socket is closed.
+    assert set(failures[4:]) <= {"connect", "cut"}
+    assert failures[-1] == "connect"
 
 
 def test_an_error_in_the_midst_ends_the_window_and_is_told() -> None:

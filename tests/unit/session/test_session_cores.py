@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from pytest_llmperf.records import Accelerator, Device, Vendor
+from pytest_llmperf.records import Accelerator, Device, Vendor, Workload
 from pytest_llmperf.session.cores import Cores, split_cores
 
 
@@ -30,3 +30,32 @@ def test_the_client_has_the_last_core_and_a_cpu_server_the_others(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: allowed, raising=False)
     assert split_cores(on(vendor)) == expected
+
+
+@pytest.mark.parametrize(
+    ("vendor", "asked", "server", "client"),
+    [
+        ("nvidia", None, None, 3),  # 600 streams: three processes
+        ("nvidia", 5, None, 5),
+        ("cpu", None, 7, 1),
+        ("cpu", 3, 5, 3),
+        ("cpu", 99, 1, 7),
+    ],
+)
+def test_a_load_that_needs_several_processes_gets_a_core_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+    vendor: Vendor,
+    asked: int | None,
+    server: int | None,
+    client: int,
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    load = Workload(
+        name="many", input_tokens=8, output_tokens=8, concurrency=600, requests=600,
+        warmup_requests=1, runs=1,
+    )  # fmt: skip
+    cores = split_cores(on(vendor), [load], processes=asked)
+    assert (cores.server and len(cores.server)) == server
+    assert cores.client is not None
+    assert len(cores.client) == client
+    assert not set(cores.client) & set(cores.server or ())
