@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
-from pytest_llmperf.records import ClientHealth, Pass, RequestRecord, Workload
+from pytest_llmperf.engines.counters import Counters
+from pytest_llmperf.load.send.supply import Shard
+from pytest_llmperf.records import ClientHealth, Pass, RequestRecord, Run, Workload
 
 from .bounds import HealthBounds
 from .steady import Span, Trend, steady_span
 
 #: A trend as strong as this comes by chance in one run of a thousand.
 TREND_P_VALUE = 0.001
+_HITS = "prefix-cache hits"
 _MORE = "give it a core of its own, more processes (--llmperf-client-processes) or another machine"
 
 
@@ -55,7 +59,8 @@ def _late_clock(client: ClientHealth, bounds: HealthBounds) -> str | None:
 def _behind_schedule(pass_: Pass, workload: Workload, bounds: HealthBounds) -> list[str]:
     """Requests that went out late, unless the cap on requests in flight held them back."""
     client = pass_.client
-    if workload.arrivals != "closed" and _capped(pass_.records, workload.concurrency):
+    cap = workload.concurrency
+    if workload.arrivals != "closed" and _capped(pass_.records, cap, client.processes):
         return []
     reasons = []
     delay, bound = client.send_delay_ms_p99, bounds.send_delay_ms_p99
@@ -74,18 +79,27 @@ def _behind_schedule(pass_: Pass, workload: Workload, bounds: HealthBounds) -> l
     return reasons
 
 
-def _capped(records: Sequence[RequestRecord], cap: int | None) -> bool:
-    """Whether as many requests were in flight at once as there may be."""
+def _capped(records: Sequence[RequestRecord], cap: int | None, processes: int) -> bool:
+    """Whether any process had as many requests in flight at once as it may.
+
+    The client's processes do not talk to each other: each has its share of the sessions, dealt
+    out by number, and its share of the cap, and holds requests back by itself although the sum
+    may be far below the cap.
+    """
     if cap is None:
         return False
-    starts = [(record.written_ns, 1) for record in records]
-    changes = sorted([*starts, *((record.ended_ns, -1) for record in records)])
-    in_flight = 0
-    for _, change in changes:
-        in_flight += change
-        if in_flight >= cap:
+    for number in range(processes):
+        share = max(1, Shard(number=number, of=processes).share(cap))
+        if _peak([r for r in records if r.session % processes == number]) >= share:
             return True
     return False
+
+
+def _peak(records: Sequence[RequestRecord]) -> int:
+    """The most requests in flight at once."""
+    starts = [(record.written_ns, 1) for record in records]
+    changes = sorted([*starts, *((record.ended_ns, -1) for record in records)])
+    return max(accumulate(change for _, change in changes), default=0)
 
 
 def _idle(pass_: Pass, workload: Workload, bounds: HealthBounds) -> str | None:
@@ -121,15 +135,65 @@ def busy_slots(records: Sequence[RequestRecord], span: Span) -> float:
 def _cache_hits(
     records: Sequence[RequestRecord], workload: Workload, bounds: HealthBounds
 ) -> str | None:
+    """Hits that the server reported with its answers; where it reported none, none are known."""
+    if workload.shares_prefixes:
+        return None
     prompt = sum(record.prompt_tokens or 0 for record in records)
     cached = sum(record.cached_tokens or 0 for record in records)
-    if bounds.cached_share is None or workload.shares_prefixes or not prompt:
+    hits = _hits(cached, prompt, len(records), bounds)
+    return hits and f"{_HITS}: {hits}; flush it between runs"
+
+
+def counted_hits(
+    growth: Counters | None,
+    run: Run,
+    workload: Workload,
+    bounds: HealthBounds,
+    *,
+    keeps_cache: bool,
+) -> str | None:
+    """Why ``run`` must not be judged by what the whole server counted, which is what its
+    ``cache_hit_rate`` is made of; ``None`` if it may, or has been told so before.
+
+    ``growth`` is what the server's counters grew by in the run, as in
+    :func:`~.served.server_metrics`. With ``keeps_cache`` nobody empties the cache between runs: it
+    then answers a file's prompts from the second time on. A trace has no prompts to be sent again:
+    they are made anew for each run, but for the blocks that it says are shared.
+    """
+    told = any(reason.startswith(_HITS) for reason in run.invalid_reasons)
+    source = workload.source
+    again = keeps_cache and workload.flush and source is not None and source.kind != "trace"
+    if told or (workload.shares_prefixes and not again):
         return None
-    if cached <= max(bounds.cached_share * prompt, bounds.template_tokens * len(records)):
+    hits = _hits(*_counted(growth, run), bounds)
+    if hits is None:
+        return None
+    if not again:
+        return f"{_HITS}: {hits}; flush it between runs"
+    return (
+        f"{_HITS}: this file's prompts were sent before, or begin alike: {hits}, which cannot be "
+        f"flushed from here; say flush=False if hits are meant"
+    )
+
+
+def _counted(growth: Counters | None, run: Run) -> tuple[int, int, int]:
+    """Cached and all prompt tokens, and requests; zeros where they are unknown."""
+    if growth is not None and growth.prompt_tokens and growth.cached_tokens is not None:
+        return round(growth.cached_tokens), round(growth.prompt_tokens), round(growth.requests)
+    if run.cached_tokens_total is None or not run.input_tokens_mean:
+        return 0, 0, 0
+    return run.cached_tokens_total, round(run.input_tokens_mean * run.succeeded), run.succeeded
+
+
+def _hits(cached: int, prompt: int, requests: int, bounds: HealthBounds) -> str | None:
+    """Cached prompt tokens in words, if there are more of them than there may be."""
+    if bounds.cached_share is None or not prompt:
+        return None
+    if cached <= max(bounds.cached_share * prompt, bounds.template_tokens * requests):
         return None
     return (
-        f"prefix-cache hits: {cached:,} of {prompt:,} prompt tokens ({cached / prompt:.0%}) came "
-        f"from the server's cache (bound {bounds.cached_share:.0%}); flush it between runs"
+        f"{cached:,} of {prompt:,} prompt tokens ({cached / prompt:.0%}) came from the server's "
+        f"cache (bound {bounds.cached_share:.0%})"
     )
 
 

@@ -5,6 +5,11 @@ written their first request and the ramp-up is over; in an open loop when a tent
 time has passed. It ends when the last request is written. The rule is fixed beforehand and looks
 at nothing that the server did. A load that changes by design (a final rate, a trace) has none.
 
+Conversations go on for long after they began. So in an open loop the load is not whole before they
+have begun for as long as one lasts in the mean, which is the one thing that is taken from the run;
+and it is whole no longer once the last of them has begun, because nothing takes the place of those
+that end. Only a closed loop bound by time stays whole to its end, where it cuts them off.
+
 **The trend** is tested on the tokens that came in each of :data:`BINS` equal slices of the steady
 part, by Kendall's rank correlation with time. Output is looked at rather than latency for three
 reasons: requests written late in a run end in its drain and are fast for that alone, requests in
@@ -60,9 +65,16 @@ def steady_span(
     if not records or workload.final_rate is not None or workload.arrivals == "trace":
         return None
     closed = workload.arrivals == "closed"
-    start = _full_ns(records, workload, started_ns) if closed else _settled_ns(records)
-    end = max(record.written_ns for record in records)
-    return Span(start, end) if start is not None and end > start else None
+    start = _full_ns(records, workload, started_ns) if closed else _settled_ns(records, workload)
+    end = _last_ns(records, workload)
+    return Span(start, end) if start is not None and end is not None and end > start else None
+
+
+def _last_ns(records: Sequence[RequestRecord], workload: Workload) -> int | None:
+    """When the last request was written after which the load was still whole."""
+    cut_off = workload.arrivals == "closed" and workload.duration_s is not None
+    whole = workload.turns == 1 or cut_off
+    return max((r.written_ns for r in records if whole or r.turn == 0), default=None)
 
 
 def _full_ns(records: Sequence[RequestRecord], workload: Workload, started_ns: int) -> int | None:
@@ -73,11 +85,25 @@ def _full_ns(records: Sequence[RequestRecord], workload: Workload, started_ns: i
     return max(firsts[needed - 1], started_ns + round(workload.ramp_up_s * 1e9))
 
 
-def _settled_ns(records: Sequence[RequestRecord]) -> int | None:
-    due = [record.scheduled_ns for record in records if record.scheduled_ns is not None]
+def _settled_ns(records: Sequence[RequestRecord], workload: Workload) -> int | None:
+    due = [r.scheduled_ns for r in records if r.scheduled_ns is not None and r.turn == 0]
     if not due:
         return None
-    return min(due) + round(_SETTLING * (max(due) - min(due)))
+    settling = round(_SETTLING * (max(due) - min(due)))
+    if workload.turns > 1:
+        settling = max(settling, _mean_session_ns(records))
+    return min(due) + settling
+
+
+def _mean_session_ns(records: Sequence[RequestRecord]) -> int:
+    """How long sessions last in the mean, from the first request written to the last answer."""
+    begun: dict[int, int] = {}
+    ended: dict[int, int] = {}
+    for record in records:
+        number = record.session
+        begun[number] = min(record.written_ns, begun.get(number, record.written_ns))
+        ended[number] = max(record.ended_ns, ended.get(number, record.ended_ns))
+    return round(sum(ended[number] - at for number, at in begun.items()) / len(begun))
 
 
 def tokens_within(arrivals: Arrivals, span: Span) -> int | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pytest_llmperf.accelerators.detect import memory_in_use
 from pytest_llmperf.engines.base import Engine
-from pytest_llmperf.errors import ServerError
+from pytest_llmperf.errors import ClientError, ServerError
 from pytest_llmperf.launch.locks import DeviceLock, subdirectory
 from pytest_llmperf.launch.memory import wait_released
 from pytest_llmperf.launch.ports import claim_port, release_port
@@ -151,8 +151,9 @@ class Block:
             if self._seen(other) < wanted and other not in self.open().runs:
                 try:
                     self._measure_here(other)
-                except ServerError:
-                    # A dead server is everyone's; what this one refuses, its own test will tell.
+                except (ServerError, ClientError):
+                    # A dead server is everyone's; what went wrong with this workload alone, on
+                    # the server's side or ours, its own test will tell.
                     self.open().check()
 
     def _measure_here(self, workload: Workload) -> None:

@@ -35,6 +35,7 @@ from pytest_llmperf.records import (
 )
 
 from .asides import Asides, attempt
+from .seeds import base_seed, run_seed
 
 CONTROL_TIMEOUT_S = 10.0
 FLUSH_TIMEOUT_S = 30.0
@@ -60,6 +61,12 @@ class LiveServer:
     headers: tuple[tuple[str, str], ...] = ()
     runs: dict[Workload, list[Run]] = field(default_factory=dict)
     cold_ttft_ms: float | None = None
+    _cold_asked: bool = False
+
+    @property
+    def keeps_cache(self) -> bool:
+        """Whether nobody here can empty the prefix cache, so that it outlives runs and sessions."""
+        return self.process is None or self.engine.flush is None
 
     @property
     def asides(self) -> Asides:
@@ -101,22 +108,23 @@ class LiveServer:
     ) -> list[Run]:
         """Warm up, then measure ``workload.runs`` runs, each on an empty prefix cache.
 
-        A run that is not valid, or in which one or two requests failed, is repeated once; both
-        stay in the list, the first as invalid.
+        A run that is not valid, or in which one or two requests failed, is repeated once with
+        other prompts; both stay in the list, the first as invalid.
         """
+        seed = base_seed(workload, outlives=self.keeps_cache)
         self._check_context(workload)
         self._ask_cold(workload)
         with self._loading(), self._client(processes) as client:
             on_progress(None, None)
             client.prepare(workload)
-            client.warm_up(workload, seed=workload.seed)
+            client.warm_up(workload, seed=seed)
             runs = self.runs.setdefault(workload, [])
             once = partial(self._run, client, workload, on_progress, statistics, bounds)
             for index in range(workload.runs):
-                run = once(index)
+                run = once(index, run_seed(seed, index, attempt=0))
                 if should_repeat(run) or not run.valid:
                     runs.append(_superseded(run))
-                    run = once(index)
+                    run = once(index, run_seed(seed, index, attempt=1))
                 runs.append(run)
         return runs
 
@@ -128,15 +136,18 @@ class LiveServer:
         statistics: Sequence[str],
         bounds: HealthBounds | None,
         index: int,
+        seed: int,
     ) -> Run:
         if workload.flush:
             self.flush()
         before = attempt(self.asides.counters, self.check)
         pass_: Pass = client.measure(
-            workload, seed=run_seed(workload, index), on_progress=lambda p: on_progress(index, p)
+            workload, seed=seed, on_progress=lambda p: on_progress(index, p)
         )
         self._check_after(pass_)
-        from pytest_llmperf.metrics.summary import reduce_pass  # numpy: not before it is needed
+        # numpy: not before it is needed
+        from pytest_llmperf.metrics.health import counted_hits
+        from pytest_llmperf.metrics.summary import reduce_pass
 
         run = reduce_pass(
             pass_,
@@ -147,13 +158,17 @@ class LiveServer:
             extra=statistics,
             bounds=bounds,
         )
-        return replace(run, metrics={**run.metrics, **self._beside(run, before)})
-
-    def _beside(self, run: Run, before: Counters | None) -> dict[str, MetricValue]:
-        """What the launch and the server know of a run, which its requests do not tell."""
         growth = attempt(
             lambda: self.asides.growth(before, sent=run.sent, succeeded=run.succeeded), self.check
         )
+        run = replace(run, metrics={**run.metrics, **self._beside(run, growth)})
+        hits = counted_hits(
+            growth, run, workload, bounds or HealthBounds(), keeps_cache=self.keeps_cache
+        )
+        return _invalid(run, hits) if hits else run
+
+    def _beside(self, run: Run, growth: Counters | None) -> dict[str, MetricValue]:
+        """What the launch and the server know of a run, which its requests do not tell."""
         return {
             **server_metrics(growth, run),
             "startup_time": MetricValue(value=self.record.startup_time_s),
@@ -162,7 +177,8 @@ class LiveServer:
 
     def _ask_cold(self, workload: Workload) -> None:
         """The first request of a launch, which pays for what others find compiled and loaded."""
-        if self.process is not None and not self.runs:
+        if self.process is not None and not self._cold_asked:
+            self._cold_asked = True  # a refused workload was tried on the server, too
             asked = partial(self.asides.first_answer_ms, workload, self.identity.model or "")
             self.cold_ttft_ms = attempt(asked, self.check)
 
@@ -214,17 +230,16 @@ class LiveServer:
             self.process.stop()
 
 
-def run_seed(workload: Workload, index: int) -> int:
-    """The seed of a run's prompts: unlike for each repeat, alike for every launch and side."""
-    return (workload.seed << 16) + index + 1
-
-
 def _superseded(run: Run) -> Run:
     """A run that another one stands in for."""
     if not should_repeat(run):
         return run
     causes = ", ".join(f"{n} × {cause}" for cause, n in run.failed.items())
     reason = f"repeated because {run.sent - run.succeeded} of {run.sent} requests failed ({causes})"
+    return _invalid(run, reason)
+
+
+def _invalid(run: Run, reason: str) -> Run:
     return replace(run, valid=False, invalid_reasons=(*run.invalid_reasons, reason))
 
 

@@ -8,10 +8,20 @@ from typing import Any
 
 import pytest
 
+from pytest_llmperf.engines.counters import Counters
 from pytest_llmperf.metrics.bounds import HealthBounds
-from pytest_llmperf.metrics.health import invalid_reasons
+from pytest_llmperf.metrics.health import counted_hits, invalid_reasons
 from pytest_llmperf.metrics.steady import Trend
-from pytest_llmperf.records import NO_CHUNKS, ClientHealth, Pass, RequestRecord, Workload
+from pytest_llmperf.records import (
+    NO_CHUNKS,
+    ClientHealth,
+    Pass,
+    RequestRecord,
+    Run,
+    Source,
+    SourceKind,
+    Workload,
+)
 
 MS = 1_000_000
 HEALTHY = ClientHealth(
@@ -128,6 +138,36 @@ def test_waiting_for_a_slot_is_not_the_clients_delay() -> None:
     assert reasons(workload=roomy, send_delay_ms_p99=900.0) != ()
 
 
+def held_back(*, written_s: float = 0.0) -> list[RequestRecord]:
+    """Sessions 0, 2, 4 and 6, all of process 0 of two, four at once."""
+    return [
+        request(0, written_ms=1000 * written_s, session=session, scheduled_ns=0)
+        for session in (0, 2, 4, 6)
+    ]
+
+
+def test_each_process_waits_for_its_own_share_of_the_cap() -> None:
+    # Four of eight were in flight, but they were all that one of two processes may have.
+    capped = replace(OPEN, concurrency=8)
+    assert reasons(held_back(), workload=capped, send_delay_ms_p99=900.0, processes=2) == ()
+    assert reasons(held_back(), workload=capped, send_delay_ms_p99=900.0) != ()
+    # Of nine, process 0 may have five and process 1 four.
+    odd = replace(OPEN, concurrency=9)
+    assert reasons(held_back(), workload=odd, send_delay_ms_p99=900.0, processes=2) != ()
+    other = [replace(each, session=each.session + 1) for each in held_back()]
+    assert reasons(other, workload=odd, send_delay_ms_p99=900.0, processes=2) == ()
+
+
+def test_a_share_of_the_cap_that_no_process_reached_excuses_nothing() -> None:
+    # Four at once, two of each process, which may have three each.
+    roomy = replace(OPEN, concurrency=6)
+    dealt = [replace(each, session=each.session // 2) for each in held_back()]
+    assert reasons(dealt, workload=roomy, send_delay_ms_p99=900.0, processes=2) != ()
+    # Each process may have one at least.
+    few = replace(OPEN, concurrency=1)
+    assert reasons(dealt[:1], workload=few, send_delay_ms_p99=900.0, processes=4) == ()
+
+
 def test_a_closed_loop_with_empty_slots_is_the_clients_fault() -> None:
     # Each slot rests for 30 ms after 100 ms of work.
     gaps = [request(index, written_ms=index // 2 * 130) for index in range(8)]
@@ -167,6 +207,81 @@ def test_prefix_cache_hits_make_a_run_invalid_unless_they_are_meant() -> None:
 def test_what_a_chat_template_shares_is_no_cache_hit() -> None:
     assert reasons([request(0, cached_tokens=8)]) == ()
     assert reasons([request(0, cached_tokens=9)]) != ()
+
+
+def test_hits_that_nobody_reported_are_unknown() -> None:
+    assert reasons([request(0, cached_tokens=None)]) == ()
+
+
+def a_run(**changed: Any) -> Run:
+    run = Run(
+        launch_id="L", index=0, seed=1, started_at="", duration_s=1.0, valid=True,
+        invalid_reasons=(), metrics={}, sent=4, succeeded=4, failed={}, input_tokens_mean=100.0,
+        output_tokens_mean=4.0, reasoning_tokens_mean=None, cached_tokens_total=None,
+        token_source="usage", client=HEALTHY,
+    )  # fmt: skip
+    return replace(run, **changed)
+
+
+def grew(cached: float | None, *, prompt: float = 400, requests: float = 4) -> Counters:
+    return Counters(requests=requests, prompt_tokens=prompt, cached_tokens=cached)
+
+
+def counted(
+    growth: Counters | None,
+    *,
+    run: Run | None = None,
+    workload: Workload = CLOSED,
+    keeps_cache: bool = False,
+    **bounds: Any,
+) -> str | None:
+    run = run or a_run()
+    return counted_hits(growth, run, workload, HealthBounds(**bounds), keeps_cache=keeps_cache)
+
+
+def test_hits_that_only_the_counters_show_make_a_run_invalid() -> None:
+    assert counted(grew(180)) == (
+        "prefix-cache hits: 180 of 400 prompt tokens (45%) came from the server's cache "
+        "(bound 10%); flush it between runs"
+    )
+    assert counted(grew(180), keeps_cache=True) == counted(grew(180))
+    assert counted(grew(40)) is None
+    assert counted(grew(41)) is not None
+    assert counted(grew(180), cached_share=None) is None
+    assert counted(grew(180), workload=replace(CLOSED, shared_prefix_tokens=5)) is None
+
+
+def test_what_a_chat_template_shares_is_no_counted_hit() -> None:
+    assert counted(grew(32, prompt=80)) is None
+    assert counted(grew(33, prompt=80)) is not None
+
+
+def test_without_counters_the_servers_own_reports_decide() -> None:
+    assert counted(None) is None
+    assert counted(grew(None)) is None
+    assert counted(None, run=a_run(cached_tokens_total=40)) is None
+    assert counted(None, run=a_run(cached_tokens_total=200)) is not None
+    assert counted(None, run=a_run(cached_tokens_total=9, input_tokens_mean=None)) is None
+
+
+def test_hits_are_told_once() -> None:
+    assert counted(grew(180), run=a_run(invalid_reasons=("prefix-cache hits: 9 of 20",))) is None
+
+
+def of_file(kind: SourceKind = "prompts", **changed: Any) -> Workload:
+    source = Source(kind=kind, path="some.jsonl", sha256="1")
+    return replace(CLOSED, input_tokens=None, source=source, **changed)
+
+
+def test_a_file_on_a_cache_that_nobody_empties_must_not_be_answered_from_it() -> None:
+    reason = counted(grew(400), workload=of_file(), keeps_cache=True) or ""
+    assert reason.startswith("prefix-cache hits: this file's prompts were sent before")
+    assert "400 of 400 prompt tokens (100%)" in reason
+    assert counted(grew(9), workload=of_file(), keeps_cache=True) is None
+    # Emptied before each run, what hits is alike within the file.
+    assert counted(grew(400), workload=of_file()) is None
+    assert counted(grew(400), workload=of_file(flush=False), keeps_cache=True) is None
+    assert counted(grew(400), workload=of_file("trace"), keeps_cache=True) is None
 
 
 def test_prompts_of_another_length_than_asked_make_a_run_invalid() -> None:

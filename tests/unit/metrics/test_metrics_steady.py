@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from pytest_llmperf.metrics.health import TREND_P_VALUE
+from pytest_llmperf.metrics.bounds import HealthBounds
+from pytest_llmperf.metrics.health import TREND_P_VALUE, invalid_reasons
 from pytest_llmperf.metrics.requests import Arrivals
 from pytest_llmperf.metrics.steady import (
     Span,
@@ -88,6 +89,48 @@ def test_an_open_loop_settles_for_a_tenth_of_its_schedule() -> None:
     some = [request(at + 0.25, scheduled_ns=at * S) for at in range(11)]
     steady = steady_span(some, replace(CLOSED, arrivals="poisson", rate=1.0), 0)
     assert steady == Span(1 * S, round(10.25 * S))
+
+
+def talk(session: int, begin_s: float, turns: int = 3) -> list[RequestRecord]:
+    """A conversation whose turns take a second each and follow at once."""
+    return [
+        request(begin_s + turn, session=session, turn=turn, scheduled_ns=None)
+        for turn in range(turns)
+    ]
+
+
+def test_conversations_in_a_closed_loop_are_whole_until_the_last_begins() -> None:
+    # Two slots, two conversations each: the second slot's last one is all alone from 7 s on.
+    some = [*talk(0, 0), *talk(1, 1), *talk(2, 3), *talk(3, 4, turns=9)]
+    talks = replace(CLOSED, turns=3)
+    assert steady_span(some, talks, 0) == Span(1 * S, 4 * S)
+    assert steady_span(some[:6], talks, 0) is None
+    # Time cuts them off together.
+    assert steady_span(some, replace(talks, duration_s=13.0), 0) == Span(1 * S, 12 * S)
+
+
+def test_conversations_in_an_open_loop_pile_up_for_as_long_as_one_lasts() -> None:
+    talks = replace(CLOSED, arrivals="poisson", rate=1.0, turns=3)
+    some = [
+        replace(each, scheduled_ns=each.written_ns)
+        for session in range(11)
+        for each in talk(session, session)
+    ]
+    # Three seconds each, of which the last ends at 13 s.
+    assert steady_span(some, talks, 0) == Span(3 * S, 10 * S)
+    rare = [replace(each, scheduled_ns=10 * (each.scheduled_ns or 0)) for each in some]
+    late = [replace(each, written_ns=10 * each.written_ns) for each in rare if each.turn == 0]
+    late = [replace(each, ended_ns=each.written_ns + S) for each in late]
+    assert steady_span(late, talks, 0) == Span(10 * S, 100 * S)
+    assert steady_span([each for each in some if each.session < 3], talks, 0) is None
+
+
+def test_a_slot_that_ran_out_of_conversations_is_not_idling() -> None:
+    some = [each for n in range(4) for each in talk(n, n // 2 * 3)]
+    lone = [*some, *talk(4, 6, turns=30)]
+    pass_ = Pass(seed=0, started_at="", started_ns=0, records=tuple(lone), client=HEALTHY)
+    talks = replace(CLOSED, turns=3)
+    assert invalid_reasons(pass_, talks, HealthBounds()) == ()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,86 @@
+"""What one test's launch measures for others, and whose trouble it is when that fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from pytest_llmperf.engines.sim import Sim
+from pytest_llmperf.errors import ClientError, ServerError
+from pytest_llmperf.metrics.bounds import HealthBounds
+from pytest_llmperf.records import Accelerator, Device, Run, ServerRequest, Workload
+from pytest_llmperf.session.block import Block, Surroundings
+from pytest_llmperf.session.progress import Progress
+from pytest_llmperf.session.server import LiveServer
+
+MINE = Workload(
+    name="mine",
+    input_tokens=8,
+    output_tokens=4,
+    concurrency=1,
+    requests=1,
+    warmup_requests=1,
+    runs=1,
+)
+BAD = replace(MINE, name="bad")
+GOOD = replace(MINE, name="good")
+
+
+@dataclass
+class Live:
+    """A server that cannot be asked for one workload, and may be dead."""
+
+    error: Exception
+    death: ServerError | None = None
+    runs: dict[Workload, list[Run]] = field(default_factory=dict)
+
+    def measure(self, workload: Workload, *_: Any, **__: Any) -> list[Run]:
+        if workload == BAD:
+            raise self.error
+        return self.runs.setdefault(workload, [])
+
+    def check(self) -> None:
+        if self.death is not None:
+            raise self.death
+
+
+def block(live: Live) -> Block:
+    return Block(
+        request=ServerRequest(engine="sim", model="m"),
+        engine=Sim(),
+        accelerator=Accelerator(
+            devices=(Device(index=0, uuid="c", vendor="cpu", product="C", memory_bytes=0),),
+            source="override",
+        ),
+        around=Surroundings(
+            progress=Progress(None),
+            log_dir=Path(),
+            cache_dir=Path(),
+            lock_dir=None,
+            launches=2,
+            statistics=(),
+            bounds=HealthBounds(),
+            client_processes=None,
+            api_key=None,
+            remember=lambda _: None,
+        ),
+        planned=[BAD, GOOD],
+        live=cast("LiveServer", live),
+    )
+
+
+@pytest.mark.parametrize("error", [ServerError("refused"), ClientError("the client fell over")])
+def test_what_fails_for_another_test_is_left_to_that_test(error: Exception) -> None:
+    live = Live(error)
+    block(live)._measure_others(2)
+    assert list(live.runs) == [GOOD]
+
+
+@pytest.mark.parametrize("error", [ServerError("cut"), ClientError("cut")])
+def test_a_dead_server_is_told_at_once(error: Exception) -> None:
+    live = Live(error, death=ServerError("the server ended"))
+    with pytest.raises(ServerError, match="the server ended"):
+        block(live)._measure_others(2)
