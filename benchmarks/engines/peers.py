@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -13,18 +12,20 @@ from typing import Protocol
 from benchmarks.clients import environments, sglang_python, vllm_bench
 from benchmarks.clients.base import Load, Seen
 from benchmarks.clients.peers import ask, surroundings, written
+from pytest_llmperf.load.compose.asking import UsageLevel
 from pytest_llmperf.records import Api
 
 from .terms import Terms
 
 
 class Peer(Protocol):
-    """Another load client. ``body`` and ``headers`` make our own requests like its requests;
-    ``takes_prompts`` is false where it cannot be given ours."""
+    """Another load client. ``usage``, ``body`` and ``headers`` make our own requests like its
+    requests; ``takes_prompts`` is false where it cannot be given ours."""
 
     name: str
     api: Api
     terms: Terms
+    usage: UsageLevel
     body: Mapping[str, object]
     headers: Mapping[str, str]
     takes_prompts: bool
@@ -47,17 +48,25 @@ class SglangBench:
         window="questions",
         percentile="linear",
     )
-    body: Mapping[str, object] = {"stream_options": {"include_usage": True}}
+    usage: UsageLevel = "final"
+    body: Mapping[str, object] = {}
     headers: Mapping[str, str] = {"Connection": "close"}
     takes_prompts = True
 
     def run(self, load: Load, prompts: Sequence[str] | None) -> Seen:
         output = load.scratch / "seen.jsonl"
         python = environments.program("sglang")
-        argv = [python, "-m", "sglang.bench_serving", *sglang_python.arguments(load, output)]
+        argv: list[str | Path] = [
+            python,
+            "-m",
+            "sglang.bench_serving",
+            *sglang_python.arguments(load, output),
+        ]
         if prompts is not None:
             rows = [{"conversations": [{"content": each}, {"content": "?"}]} for each in prompts]
-            argv += ["--dataset-name", "custom", "--dataset-path", _lines(load, rows)]
+            path = load.scratch / "prompts.jsonl"
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            argv += ["--dataset-name", "custom", "--dataset-path", path]
             argv += ["--sharegpt-output-len", str(load.output_tokens)]
         finished = ask(self.name, argv, load)
         text = written(self.name, output, finished)
@@ -78,22 +87,26 @@ class VllmBench:
         window="response",
         percentile="linear",
     )
-    body: Mapping[str, object] = {
-        "stream_options": {"include_usage": True},
-        "temperature": None,
-        "top_p": None,
-    }
+    usage: UsageLevel = "final"
+    body: Mapping[str, object] = {"temperature": None, "top_p": None}
     headers: Mapping[str, str] = {}
     takes_prompts = True
 
     def run(self, load: Load, prompts: Sequence[str] | None) -> Seen:
         output = load.scratch / "seen.json"
         python = environments.program("vllm")
-        argv = [python, "-c", vllm_bench._LAUNCH, *vllm_bench.arguments(load, output)]
+        argv: list[str | Path] = [
+            python,
+            "-c",
+            vllm_bench._LAUNCH,
+            *vllm_bench.arguments(load, output),
+        ]
         if prompts is not None:
-            path = _lines(load, [{"prompt": each} for each in prompts])
-            argv += ["--dataset-name", "custom", "--dataset-path", path, "--skip-chat-template"]
-            argv += ["--custom-output-len", str(load.output_tokens)]
+            rows = [{"conversations": [{"value": each}, {"value": "?"}]} for each in prompts]
+            path = load.scratch / "prompts.json"
+            path.write_text(json.dumps(rows))
+            argv += ["--dataset-name", "sharegpt", "--dataset-path", path]
+            argv += ["--sharegpt-output-len", str(load.output_tokens)]
         finished = ask(self.name, argv, load)
         return vllm_bench.read(environments.version("vllm"), written(self.name, output, finished))
 
@@ -111,7 +124,8 @@ class LlamaBench:
     name = "server-bench.py"
     api: Api = "completions"
     terms = Terms(connection=True)
-    body: Mapping[str, object] = {"temperature": None, "top_p": None, "stream_options": None}
+    usage: UsageLevel = "none"
+    body: Mapping[str, object] = {"temperature": None, "top_p": None}
     headers: Mapping[str, str] = {}
     takes_prompts = False
 
@@ -120,7 +134,7 @@ class LlamaBench:
         script = os.environ["LLMPERF_LLAMA_BENCH"]
         lengths = f"rng-{load.input_tokens}-{load.input_tokens}"
         tokens = str(load.output_tokens)
-        argv = [
+        argv: list[str | Path] = [
             *(environments.program("llama_cpp"), script, "--path_server", load.url),
             *("--prompt_source", lengths, "--n_prompts", str(load.requests)),
             *("--n_predict", tokens, "--n_predict_min", tokens, "--seed_offset", str(load.seed)),
@@ -143,23 +157,14 @@ class LlamaBench:
         )
 
 
-class VllmBenchElsewhere(VllmBench):
-    """The same against a server that samples by its own defaults in place of the model's."""
-
-
 def peer_of(engine: str) -> Peer:
-    """The engine's own client; for llama.cpp vllm's as a second opinion, unless its own is named."""
-    if engine == "sglang":
-        return SglangBench()
+    """The engine's own client. For llama.cpp, unless its own is named, SGLang's as a second
+    opinion: vllm's keeps connections, and loses what it asks on those that llama.cpp closes."""
+    if engine == "vllm":
+        return VllmBench()
     if engine == "llama.cpp" and os.environ.get("LLMPERF_LLAMA_BENCH"):
         return LlamaBench()
-    return VllmBench()
-
-
-def _lines(load: Load, rows: Sequence[object]) -> str:
-    path = load.scratch / "prompts.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
+    return SglangBench()
 
 
 def _after(words: str, said: str) -> float:

@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.clients import environments
@@ -42,12 +42,14 @@ _SLOTS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """A server that answers. ``flush`` empties its prefix cache, ``None`` where it keeps none."""
+    """A server that answers. ``headers`` go with every request of ours; ``flush_call`` is ``None``
+    where there is no prefix cache to empty."""
 
     url: str
     port: int
     model_dir: Path
     version: str
+    headers: Mapping[str, str]
     flush_call: HttpCall | None
     tokenize: TokenizeCall | None
 
@@ -57,7 +59,7 @@ class Live:
             url=self.url,
             model=MODEL,
             api_fields={"ignore_eos": True, **body},  # type: ignore[dict-item]
-            headers=tuple(headers.items()),
+            headers=tuple({**self.headers, **headers}.items()),
             tokenize=self.tokenize,
         )
 
@@ -79,6 +81,7 @@ class Served:
 
     plan: Callable[[Placement], LaunchPlan]
     version: Callable[[], str]
+    headers: Mapping[str, str] = field(default_factory=dict)
     flush_call: HttpCall | None = None
     tokenize: TokenizeCall | None = None
 
@@ -111,6 +114,7 @@ def serving(engine: str, scratch: Path, core: int) -> Iterator[Live]:
             port=port,
             model_dir=model_dir,
             version=served.version(),
+            headers=served.headers,
             flush_call=served.flush_call,
             tokenize=served.tokenize,
         )
@@ -202,6 +206,8 @@ ENGINES: Mapping[str, Served] = {
     "llama.cpp": Served(
         plan=_llama,
         version=_llama_version,
+        # It closes every connection after a stream, and says so only when it is asked to.
+        headers={"Connection": "close"},
         tokenize=TokenizeCall(path="/tokenize", text_field="content", tokens_field="tokens"),
     ),
 }

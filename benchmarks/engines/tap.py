@@ -9,6 +9,7 @@ the packet in place of the time of the read. Linux, and only for those who may o
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import socket
 import struct
@@ -16,14 +17,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_llmperf.load.decode import decode
 from pytest_llmperf.load.planned import Asked, Turn
-from pytest_llmperf.load.reading import to_record
-from pytest_llmperf.load.wire import Exchange
+from pytest_llmperf.load.read.decode import decode
+from pytest_llmperf.load.read.reading import to_record
+from pytest_llmperf.load.send.wire import Exchange
 from pytest_llmperf.records import Api, RequestRecord
 
 _IPV4 = 0x0800
-_SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 33, 35
+_SO_ATTACH_FILTER, _SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 26, 33, 35
 _SOL_PACKET, _IGNORE_OUTGOING = 263, 23
 _STATISTICS = 6
 _KEPT_BYTES = 512 << 20
@@ -84,9 +85,7 @@ class Tap:
     def __init__(self, port: int) -> None:
         self._port = port
         try:
-            self._socket = socket.socket(
-                socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_IPV4)
-            )
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
         except PermissionError:
             raise SystemExit(
                 "reading what goes over the loopback takes a packet socket: run this as root, or "
@@ -95,6 +94,7 @@ class Tap:
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _KEPT_BYTES)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._socket.setsockopt(_SOL_PACKET, _IGNORE_OUTGOING, 1)
+        _only(self._socket, port)
         self._socket.bind(("lo", _IPV4))
         self._socket.setblocking(False)
 
@@ -120,6 +120,22 @@ class Tap:
                 return
             seconds, nanoseconds = struct.unpack("qq", notes[0][2])
             yield seconds * 1_000_000_000 + nanoseconds, data
+
+
+def _only(sock: socket.socket, port: int) -> None:
+    """Let the kernel pass over packets of other ports, by a program of its own packet filter."""
+    program = [
+        (0xB1, 0, 0, 0),  # X: the length of the IP header
+        (0x48, 0, 0, 0),  # the source port
+        (0x15, 2, 0, port),
+        (0x48, 0, 0, 2),  # the target port
+        (0x15, 0, 1, port),
+        (0x06, 0, 0, _LARGEST),  # keep so many bytes
+        (0x06, 0, 0, 0),
+    ]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
+    filter_ = struct.pack("HP", len(program), ctypes.addressof(code))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
 
 
 @contextlib.contextmanager
@@ -171,9 +187,7 @@ def _tapped(calls: Sequence[Call], output_tokens: int) -> Tapped:
     ends = [call.stamps[-1] for call in generating if call.stamps]
     later = [call.stamps[-1] for call in calls if call.api is None and call.stamps]
     tail_ns = max([0, *(at - max(ends) for at in later)]) if ends else 0
-    records = tuple(
-        _record(number, call, output_tokens) for number, call in enumerate(generating)
-    )
+    records = tuple(_record(number, call, output_tokens) for number, call in enumerate(generating))
     return Tapped(calls=tuple(generating), records=records, tail_s=tail_ns / 1e9)
 
 

@@ -1,4 +1,4 @@
-"""The terms in which load clients speak: the same requests reduced to figures in one's or another's.
+"""The terms in which load clients speak: the same requests as figures in one's or another's.
 
 Each field of :class:`Terms` is one definition that clients differ in, so that going from one
 client's terms to another's a field at a time says what each of them is worth.
@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from pytest_llmperf.metrics.requests import raw_gaps, timings, token_gaps
+from pytest_llmperf.metrics.requests import Floats, raw_gaps, timings, token_gaps
 from pytest_llmperf.records import CHUNK_KINDS, RequestRecord
 
 NONE = CHUNK_KINDS.index("none")
@@ -58,26 +58,6 @@ class Terms:
 
 
 OURS = Terms()
-TERMS = {
-    "sglang_python": Terms(
-        connection=True,
-        last="response",
-        pace="request",
-        gaps="text",
-        window="questions",
-        percentile="linear",
-    ),
-    "vllm_bench": Terms(
-        connection=True,
-        first="message",
-        last="message",
-        pace="request",
-        gaps="message",
-        window="response",
-        percentile="linear",
-    ),
-    "llama_bench": Terms(connection=True),
-}
 WORDS = {
     "connection": "opening a connection counts as latency",
     "first": "TTFT ends with the first message that has a choice, even one without a token",
@@ -92,8 +72,8 @@ WORDS = {
 def figures(records: Sequence[RequestRecord], terms: Terms, *, tail_s: float = 0.0) -> Figures:
     """Latencies in ms and throughput in tokens/s of ``records``, all successes, in ``terms``.
 
-    ``tail_s`` is how long the client's questions went on after the last response. A figure that
-    cannot be had from these records is left out.
+    ``tail_s`` is how long the client's questions went on after the last response. Where a server
+    was not asked for a running count of tokens, gaps between chunks stand in for those of tokens.
     """
     times = [_Times(record, terms) for record in records]
     ttft = np.array([each.first - each.begun for each in times]) / 1e6
@@ -106,18 +86,17 @@ def figures(records: Sequence[RequestRecord], terms: Terms, *, tail_s: float = 0
         "ttft_mean": ttft.mean(),
         "ttft_p99": np.percentile(ttft, 99, method=terms.percentile),
         "tpot_mean": np.mean([each.pace for each in times]),
+        "itl_mean": gaps.mean(),
+        "itl_p99": np.percentile(gaps, 99, method=terms.percentile),
         "e2e_mean": e2e.mean(),
         "e2e_p99": np.percentile(e2e, 99, method=terms.percentile),
     }
-    if gaps is not None:
-        found["itl_mean"] = gaps.mean()
-        found["itl_p99"] = np.percentile(gaps, 99, method=terms.percentile)
-    return {name: float(found[name]) for name in FIGURES if name in found}
+    return {name: float(found[name]) for name in FIGURES}
 
 
-def steps(records: Sequence[RequestRecord], theirs: Terms, tail_s: float) -> Iterator[
-    tuple[str, Figures]
-]:
+def steps(
+    records: Sequence[RequestRecord], theirs: Terms, tail_s: float
+) -> Iterator[tuple[str, Figures]]:
     """What each definition changes, in turn, on the way from our terms to ``theirs``."""
     terms, before = OURS, figures(records, OURS)
     for name in WORDS:
@@ -126,7 +105,7 @@ def steps(records: Sequence[RequestRecord], theirs: Terms, tail_s: float) -> Ite
             continue
         terms = dataclasses.replace(terms, **{name: there})
         after = figures(records, terms, tail_s=tail_s)
-        yield name, {each: after[each] - before[each] for each in after if each in before}
+        yield name, {each: after[each] - before[each] for each in after}
         before = after
 
 
@@ -141,9 +120,7 @@ class _Times:
         self.first = tokens[0] if terms.first == "token" else messages[0]
         ends = {"token": tokens[-1], "message": messages[-1], "response": record.ended_ns}
         self.last = ends[terms.last]
-        first, last = (
-            (tokens[0], tokens[-1]) if terms.pace == "tokens" else (self.first, self.last)
-        )
+        first, last = (tokens[0], tokens[-1]) if terms.pace == "tokens" else (self.first, self.last)
         self.pace = (last - first) / 1e6 / max(1, (record.output_tokens or 0) - 1)
 
 
@@ -157,10 +134,11 @@ def _messages(record: RequestRecord) -> list[int]:
     return list(record.chunks.at_ns)[:-1]
 
 
-def _gaps(records: Sequence[RequestRecord], terms: Terms) -> np.ndarray | None:  # type: ignore[type-arg]
+def _gaps(records: Sequence[RequestRecord], terms: Terms) -> Floats:
     if terms.gaps == "token":
-        known = token_gaps(timings(records).arrivals)
-        return None if known is None else np.repeat(known.ms, known.tokens)
+        arrivals = timings(records).arrivals
+        known = token_gaps(arrivals) or raw_gaps(arrivals)
+        return np.repeat(known.ms, known.tokens)
     if terms.gaps == "text":
         return raw_gaps(timings(records).arrivals).ms
     times = [_messages(record) for record in records]

@@ -36,8 +36,8 @@ class Backlog:
         self._enough = most_bytes * 3 // 4
         self._ended: deque[Exchange] = deque()
         self._waiting = 0
-        self._active: Collection[Connection] = ()
-        self._slicing = False
+        self._coming: list[Connection] = []  # those receiving, the largest response last
+        self._excess = 0  # bytes to decode yet; asked for anew with every watch, not every slice
         self.rows: list[RequestRow] = []
 
     def add(self, exchange: Exchange) -> None:
@@ -47,38 +47,41 @@ class Backlog:
 
     def watch(self, active: Collection[Connection]) -> None:
         """Begin to decode if too much waits; ``active`` are the connections still receiving."""
-        self._active = active
-        if not self._slicing and self._held() > self._most:
-            self._slicing = True
+        held = self._waiting + sum(_held_by(each.exchange) for each in active)
+        if held > self._most and self._excess <= 0:
+            self._excess = held - self._enough
+            self._coming = sorted(active, key=lambda each: _held_by(each.exchange))
             asyncio.get_running_loop().call_soon(self._slice)
-
-    def _held(self) -> int:
-        return self._waiting + sum(_held_by(each.exchange) for each in self._active)
 
     def _slice(self) -> None:
-        worked = self._slice_ended() if self._ended else self._slice_active()
-        self._slicing = worked and self._held() > self._enough
-        if self._slicing:
+        freed = self._slice_ended() if self._ended else self._slice_active()
+        self._excess = self._excess - freed if freed else 0
+        if self._excess > 0:
             asyncio.get_running_loop().call_soon(self._slice)
 
-    def _slice_ended(self) -> bool:
+    def _slice_ended(self) -> int:
         exchange = self._ended[0]
         before = _held_by(exchange)
         _digest(exchange, _slice_of(exchange))
-        self._waiting -= before - _held_by(exchange)
+        freed = before - _held_by(exchange)
+        self._waiting -= freed
         if not exchange.reads:
             self._settle(exchange)
             self._ended.popleft()
-        return True
+        return max(1, freed)
 
-    def _slice_active(self) -> bool:
-        coming = [each.exchange for each in self._active if each.digestible]
-        coming = [each for each in coming if len(each.reads) > _KEPT_READS]
-        largest = max(coming, key=_held_by, default=None)
-        if largest is None:
-            return False
-        _digest(largest, min(_slice_of(largest), len(largest.reads) - _KEPT_READS))
-        return True
+    def _slice_active(self) -> int:
+        """Decode of the responses under way, the largest first; 0 when none has enough."""
+        while self._coming:
+            connection = self._coming[-1]
+            exchange = connection.exchange
+            spare = len(exchange.reads) - _KEPT_READS
+            if connection.digestible and spare > 0:
+                before = _held_by(exchange)
+                _digest(exchange, min(_slice_of(exchange), spare))
+                return max(1, before - _held_by(exchange))
+            self._coming.pop()
+        return 0
 
     def drain(self) -> list[RequestRow]:
         """Decode all that is left, letting go of each exchange's bytes, and return every row."""
