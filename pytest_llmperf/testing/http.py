@@ -52,12 +52,14 @@ class Connection(asyncio.Protocol):
         connections: set[Any],
         *,
         close_each: bool = False,
+        drop_each: bool = False,
     ) -> None:
         import httptools
 
         self._serve = serve
         self._connections = connections
         self._close_each = close_each
+        self._drop_each = drop_each
         self._httptools = httptools
         self._waiting: deque[Request] = deque()
         self._task: asyncio.Task[None] | None = None
@@ -116,7 +118,7 @@ class Connection(asyncio.Protocol):
             except Exception:
                 self._transport.abort()  # a mistake of ours, which must not look like a stall
                 raise
-            if self.closing:
+            if self.closing or self._drop_each:
                 self._transport.close()
         self._task = None
 

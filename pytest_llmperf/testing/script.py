@@ -36,8 +36,8 @@ class Script:
     ``prefix_cache`` remembers the prompts of the last ``cache_capacity`` tokens, in pages of
     ``cache_page``. ``accept_length`` is the mean number of tokens that a step of speculative
     decoding is said to give. ``api_key`` is asked of everybody, ``close_each`` closes the
-    connection after every response, and without ``content_length`` a response that is not
-    streamed does not say how long it is.
+    connection after every response, ``drop_each`` does so without a word. Without
+    ``content_length`` a response that is not streamed does not say how long it is.
     """
 
     model: str = "sim"
@@ -69,6 +69,7 @@ class Script:
     accept_length: float | None = None
     api_key: str | None = None
     close_each: bool = False
+    drop_each: bool = False
     content_length: bool = True
 
     def __post_init__(self) -> None:

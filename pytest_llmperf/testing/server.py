@@ -89,8 +89,12 @@ async def listen(state: State, host: str, port: int, tls: TlsFiles | None = None
     loop = asyncio.get_running_loop()
 
     def connection() -> Connection:
-        close_each = state.script.close_each
-        return Connection(partial(serve, state), state.connections, close_each=close_each)
+        return Connection(
+            partial(serve, state),
+            state.connections,
+            close_each=state.script.close_each,
+            drop_each=state.script.drop_each,
+        )
 
     context = tls.context() if tls else None
     return await loop.create_server(connection, host, port, backlog=1024, ssl=context)

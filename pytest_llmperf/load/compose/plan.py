@@ -52,6 +52,9 @@ class Plan:
         self._target = target
         self._origin = origin
         self._path = api_path(origin, workload.api)
+        self._headers = target.headers
+        if not recipe.keeps_alive:
+            self._headers += (("Connection", "close"),)
         self._pause_ns = round(workload.think_time_s * 1e9)
         items = _items(workload)
         self._script = _script(workload, recipe, items, seed, part)
@@ -86,7 +89,7 @@ class Plan:
         workload = self._workload
         return Turn(
             index=number * workload.turns + turn,
-            payload=post(self._origin, self._path, self._content(ask), self._target.headers),
+            payload=post(self._origin, self._path, self._content(ask), self._headers),
             asked=Asked(
                 output_tokens=ask.output_tokens,
                 api=workload.api,

@@ -43,7 +43,8 @@ class Recipe:
     ``overhead`` is what the server puts around a text, in tokens, and ``message_overhead`` what a
     further pair of messages (an answer, a question) costs beyond their units; both count the lead
     of each text. ``units`` or ``pool``, whichever the API takes, is what prompts are made of;
-    neither is there for prompts that stand in a file.
+    neither is there for prompts that stand in a file. ``keeps_alive`` is false for servers that
+    close the connection after an answer, announced or not: a request written on it would be lost.
     """
 
     usage: UsageLevel
@@ -51,6 +52,7 @@ class Recipe:
     message_overhead: int = 0
     units: Units | None = None
     pool: IdPool | None = None
+    keeps_alive: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +86,14 @@ class Rehearsal:
         trial = _Trial(workload, calls, self._origin, self._target, _lengths(workload, longest))
         try:
             if workload.source is not None and workload.source.kind != "trace" and not longest:
-                return await trial.whole(Recipe(usage="continuous"))
+                recipe = Recipe(usage="continuous")
+                recipe = replace(recipe, keeps_alive=await trial.keeps_alive(recipe))
+                return await trial.whole(recipe)
             recipe = await self._learn(calls, trial)
             recipe = await trial.corrected(recipe)
             if workload.turns > 1 and workload.api == "chat":
                 recipe = replace(recipe, message_overhead=await trial.message_overhead(recipe))
+            recipe = replace(recipe, keeps_alive=await trial.keeps_alive(recipe))
             return await trial.whole(recipe)
         finally:
             await calls.close()
@@ -215,6 +220,12 @@ class _Trial:
                 return replace(recipe, usage=usage)
             refusals.append(refusal)
         raise self._refused(refusals[0])
+
+    async def keeps_alive(self, recipe: Recipe) -> bool:
+        """Whether the connection outlives an answer such as the workload asks for."""
+        prompt = _prompt(recipe, recipe.overhead + _TRIAL_TOKENS, 3)
+        content = self._body(prompt, max_tokens=1, stream=self.workload.stream)
+        return await self._calls.outlived(self._path, content, self.workload.request_timeout_s)
 
     async def _try_unstreamed(self, prompt: Prompt) -> None:
         """A refusal comes at once, streamed or not, while an answer in one piece takes its time.

@@ -348,3 +348,16 @@ def test_warming_up_knows_neither_ramp_nor_time_limit() -> None:
         paces[part] = pace_of(asked, plan, Shard(), part)
     assert (paces["measured"].ramp_up_ns, paces["measured"].duration_ns) == (2 * 10**9, 5 * 10**9)
     assert (paces["warmup"].ramp_up_ns, paces["warmup"].duration_ns) == (0, None)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("habit", ["close_each", "drop_each"])
+def test_a_server_that_closes_after_each_answer_loses_no_request(habit: str, stream: bool) -> None:
+    """Said or unsaid: what is written on a connection that is about to be closed would be lost."""
+    asked = replace(WORKLOAD, requests=40, stream=stream)
+    closing = {habit: True}
+    script = Script(ttft_ms=2, itl_ms=0.2, **closing)  # type: ignore[arg-type]
+    with FakeServer(script) as server, LoadClient(target(server)) as client:
+        records = client.measure(asked, 1).records
+    assert [record.failure for record in records] == [None] * 40
+    assert sum(record.connect_ns is not None for record in records) >= 36
