@@ -19,7 +19,7 @@ from pytest_llmperf.launch import http
 from pytest_llmperf.launch.environment import redact_argv
 from pytest_llmperf.launch.process import ServerProcess
 from pytest_llmperf.load.client import LoadClient, LoadProgress, Target
-from pytest_llmperf.load.declare.workloads import longest_tokens
+from pytest_llmperf.load.declare.workloads import longest_request
 from pytest_llmperf.metrics.bounds import HealthBounds
 from pytest_llmperf.metrics.served import server_metrics
 from pytest_llmperf.records import (
@@ -193,12 +193,13 @@ class LiveServer:
 
     def _check_context(self, workload: Workload) -> None:
         most = self.identity.max_context_tokens
-        asked = longest_tokens(workload)
-        if most is None or asked is None or asked <= most:
+        longest = longest_request(workload)
+        if most is None or longest is None or sum(longest) <= most:
             return
         raise ServerError(
-            f"the server's context is too small for workload {workload.name!r}: its longest "
-            f"request has {asked} tokens, input and output together, but the server takes {most}",
+            f"the server's context is too small for workload {workload.name!r}: "
+            f"{longest[0]} input + {longest[1]} output tokens = {sum(longest)} in its longest "
+            f"request, but the server takes {most}",
             remedy="start it with a longer context, or ask for fewer input_tokens or output_tokens",
             argv=self.process.argv if self.process else (),
             log_path=self.process.log_path if self.process else None,

@@ -95,16 +95,9 @@ def request_total(workload: Workload) -> int | None:
     return workload.requests
 
 
-def longest_tokens(workload: Workload) -> int | None:
-    """Input and output of the longest request, all turns included; ``None`` for texts of a file,
-    which nobody has counted."""
-    longest = longest_request(workload)
-    return None if longest is None else sum(longest)
-
-
 def longest_request(workload: Workload) -> tuple[int, int] | None:
-    """Input and output tokens of the request that has most of both together, or ``None`` as for
-    :func:`longest_tokens`."""
+    """Input and output tokens of the request that has most of both together, all turns included;
+    ``None`` for texts of a file, which nobody has counted."""
     if workload.source is not None:
         return _longest_of(items_of(workload.source)[: workload.requests], workload)
     if workload.input_tokens is None or workload.output_tokens is None:

@@ -15,7 +15,7 @@ from pytest_llmperf.load.compose.asking import Target
 from pytest_llmperf.load.compose.plan import Plan
 from pytest_llmperf.load.compose.prompts import WORDS, IdPool, Part, Units
 from pytest_llmperf.load.compose.rehearsal import Recipe
-from pytest_llmperf.load.declare.workloads import longest_tokens, make_workload
+from pytest_llmperf.load.declare.workloads import longest_request, make_workload
 from pytest_llmperf.load.planned import Session
 from pytest_llmperf.load.send.wire import parse_origin
 from pytest_llmperf.records import Workload
@@ -26,6 +26,11 @@ UNITS = Units(items=WORDS, joint=" ", lead="a")
 OVERHEAD, PAIR_OVERHEAD = 7, 11
 IDS = Recipe(usage="continuous", pool=POOL)
 TEXT = Recipe(usage="final", units=UNITS, overhead=OVERHEAD, message_overhead=PAIR_OVERHEAD)
+
+
+def longest_tokens(workload: Workload) -> int | None:
+    longest = longest_request(workload)
+    return None if longest is None else sum(longest)
 
 
 def workload(name: str = "chat", directory: Path | None = None, **given: object) -> Workload:

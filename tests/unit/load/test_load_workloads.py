@@ -15,12 +15,16 @@ from pytest_llmperf.load.declare.presets import PRESETS
 from pytest_llmperf.load.declare.workloads import (
     default_slo,
     longest_request,
-    longest_tokens,
     make_workload,
     remake_workload,
     request_total,
 )
 from pytest_llmperf.records import Arrivals, Slo, Workload
+
+
+def longest_tokens(workload: Workload) -> int | None:
+    longest = longest_request(workload)
+    return None if longest is None else sum(longest)
 
 
 def make(name: str = "chat", *, needed: int = 1, **overrides: object) -> Workload:
