@@ -121,7 +121,8 @@ METRICS: dict[str, Metric] = {
             "tok/s",
             "output tokens of successful requests that came while the load was whole / that time: "
             "from when the first `concurrency` sessions have written (closed loop) or a tenth of "
-            "the schedule has passed (open loop) until the last request is written",
+            "the schedule has passed (open loop) until the last request is written; with `turns`, "
+            "until the last session has begun",
             failures="add nothing",
         ),
         _rate(
