@@ -1,5 +1,5 @@
 # Two commands matter: `make demo` and `make test`. Each sets up all it needs in .build/.
-# `make quick` is the inner loop: no engine, a minute.
+# `make quick` is the inner loop: no engine, two to three minutes.
 
 PYTHON ?= python3
 BUILD := .build
