@@ -17,7 +17,7 @@ Each carries its data as attributes; ``str()`` of each is the text that a person
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -108,3 +108,12 @@ class Regressed(GateError, AssertionError):
 
 class Inconclusive(GateError):
     """Declared but not covered: nothing was measured that could decide the gate."""
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """ " Did you mean 'x'?" for a misspelt word, or the list of valid ones; starts with a space."""
+    from difflib import get_close_matches
+
+    options = sorted(valid)
+    close = get_close_matches(word, options, n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else f" Valid: {', '.join(options)}."

@@ -13,9 +13,8 @@ from typing import Any, Literal
 import pytest
 
 from pytest_llmperf.blind_spots import check_blind_spots
-from pytest_llmperf.declared import check_metrics, one_short_run
-from pytest_llmperf.declared import workload_from as workload_from
-from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.declared import check_metrics, one_short_run, workload_from
+from pytest_llmperf.errors import UsageMistake, nearest
 from pytest_llmperf.load.declare.fields import ALIASES, FIELDS
 from pytest_llmperf.metrics import units
 from pytest_llmperf.records import Limit, RegressionGate, ServerRequest, Workload
@@ -333,7 +332,7 @@ def _call(function: Callable[..., ServerRequest], mark: pytest.Mark, name: str) 
     known = list(inspect.signature(function).parameters)
     for key in mark.kwargs:
         if key not in known:
-            raise UsageMistake(f"{name} has no keyword {key!r}.{units.nearest(key, known)}")
+            raise UsageMistake(f"{name} has no keyword {key!r}.{nearest(key, known)}")
     if len(mark.args) + ("engine" in mark.kwargs) != 1:
         raise UsageMistake(
             f'{name} takes one engine and then keywords: {name}("sglang", model=...).'

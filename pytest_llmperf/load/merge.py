@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.records import ClientHealth, RequestRecord
 
+from .rank import p99
+
 if TYPE_CHECKING:
     from .send.health import WorkerHealth
 
@@ -29,8 +31,9 @@ def merged_health(shares: Sequence[WorkerHealth], records: Sequence[RequestRecor
         peak_rss_bytes=sum(share.peak_rss_bytes for share in shares),
         mean_in_flight=_in_flight(records),
         processes=len(shares),
+        held_back=any(share.held_back for share in shares),
         cpu_s=math.fsum(share.cpu_s for share in shares),
-        send_delay_ms_p99=delays[-(-99 * (len(delays) - 1) // 100)] if delays else None,
+        send_delay_ms_p99=p99(delays) if delays else None,
         send_delay_ms_max=delays[-1] if delays else None,
         offered_rate=_rate([record.scheduled_ns for record in first_turns]),
         achieved_rate=_rate([record.written_ns for record in first_turns]) if delays else None,

@@ -46,9 +46,9 @@ from .messages import (
 )
 from .read.spill import SpillWriter
 from .send.backlog import Backlog
+from .send.connect import Origin, parse_origin
 from .send.supply import Shard, Supply
 from .send.window import Pace, Window
-from .send.wire import Origin, parse_origin
 
 _PARENT_CHECK_S = 1.0
 _MANY_FILES = 1 << 20

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 from pytest_llmperf.engines.counters import Counters
-from pytest_llmperf.load.send.supply import Shard
 from pytest_llmperf.records import ClientHealth, Pass, RequestRecord, Run, Workload
 
 from .bounds import HealthBounds
@@ -25,7 +23,7 @@ def invalid_reasons(
     reasons = (
         _busy(pass_.client, bounds),
         _late_clock(pass_.client, bounds),
-        *_behind_schedule(pass_, workload, bounds),
+        *_behind_schedule(pass_, bounds),
         _idle(pass_, workload, bounds),
         _cache_hits(pass_.records, workload, bounds),
         _wrong_prompts(pass_.records, bounds),
@@ -56,11 +54,10 @@ def _late_clock(client: ClientHealth, bounds: HealthBounds) -> str | None:
     )
 
 
-def _behind_schedule(pass_: Pass, workload: Workload, bounds: HealthBounds) -> list[str]:
+def _behind_schedule(pass_: Pass, bounds: HealthBounds) -> list[str]:
     """Requests that went out late, unless the cap on requests in flight held them back."""
     client = pass_.client
-    cap = workload.concurrency
-    if workload.arrivals != "closed" and _capped(pass_.records, cap, client.processes):
+    if client.held_back:
         return []
     reasons = []
     delay, bound = client.send_delay_ms_p99, bounds.send_delay_ms_p99
@@ -77,29 +74,6 @@ def _behind_schedule(pass_: Pass, workload: Workload, bounds: HealthBounds) -> l
             f"({achieved / offered:.1%}, bound {least:.0%}); {_MORE}"
         )
     return reasons
-
-
-def _capped(records: Sequence[RequestRecord], cap: int | None, processes: int) -> bool:
-    """Whether any process had as many requests in flight at once as it may.
-
-    The client's processes do not talk to each other: each has its share of the sessions, dealt
-    out by number, and its share of the cap, and holds requests back by itself although the sum
-    may be far below the cap.
-    """
-    if cap is None:
-        return False
-    for number in range(processes):
-        share = max(1, Shard(number=number, of=processes).share(cap))
-        if _peak([r for r in records if r.session % processes == number]) >= share:
-            return True
-    return False
-
-
-def _peak(records: Sequence[RequestRecord]) -> int:
-    """The most requests in flight at once."""
-    starts = [(record.written_ns, 1) for record in records]
-    changes = sorted([*starts, *((record.ended_ns, -1) for record in records)])
-    return max(accumulate(change for _, change in changes), default=0)
 
 
 def _idle(pass_: Pass, workload: Workload, bounds: HealthBounds) -> str | None:

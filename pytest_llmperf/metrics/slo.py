@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.errors import UsageMistake, nearest
 from pytest_llmperf.records import Slo
 
-from .units import METRICS, Statistic, nearest, parse_quantity
+from .units import METRICS, Statistic, parse_quantity
 
 #: Metrics that are one number for each request; of gaps between chunks a request has many.
 _OF_REQUESTS = tuple(

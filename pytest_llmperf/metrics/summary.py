@@ -259,13 +259,6 @@ def standard_names() -> list[str]:
     return names
 
 
-def statistic_value(
-    pass_: Pass, name: str, *, workload: Workload | None = None, devices: int = 1
-) -> MetricValue:
-    """One metric of a pass by its canonical name (``ttft_p999``, ``output_throughput``)."""
-    return Reduction(pass_, workload=workload, devices=devices).value(name)
-
-
 def reduce_pass(
     pass_: Pass,
     *,

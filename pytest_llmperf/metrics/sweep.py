@@ -27,10 +27,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal, get_args
 
-from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.errors import UsageMistake, nearest
 from pytest_llmperf.records import MetricValue
-
-from .units import nearest
 
 #: ``concurrency``: requests in flight in a closed loop. ``rate``: requests per second in an open
 #: one.

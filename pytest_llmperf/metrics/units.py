@@ -6,13 +6,11 @@ request is named with a statistic: ``ttft_mean``, ``ttft_p95``; ``p999`` is the 
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.errors import UsageMistake, nearest
 from pytest_llmperf.records import Direction
 
 from .table import METRICS as METRICS
@@ -70,15 +68,6 @@ _UNITS: dict[str, dict[str, float]] = {
     "1": {"": 1.0, "1": 1.0, "%": 1e-2},
 }
 _QUANTITY = re.compile(r"^\s*(?P<number>[+-]?[\d,_]*\.?\d+(?:[eE][+-]?\d+)?)\s*(?P<unit>\S*)\s*$")
-
-
-def nearest(word: str, valid: Iterable[str]) -> str:
-    """ " Did you mean 'x'?" for a misspelt word, or the list of valid ones; starts with a space."""
-    options = sorted(valid)
-    close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
-    if close:
-        return f" Did you mean {close[0]!r}?"
-    return f" Valid: {', '.join(options)}."
 
 
 def resolve(name: str) -> Statistic:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 #: ``chat`` and ``completions`` are OpenAI's; ``generate`` is SGLang's own, with token ids.
@@ -84,6 +84,12 @@ class Workload:
     think_time_s: float = 0.0
     flush: bool = True
     slo: tuple[Slo, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """All that it says, alike wherever a file of requests may lie."""
+        source = self.source and replace(self.source, path="")
+        return repr(replace(self, source=source))
 
     @property
     def shares_prefixes(self) -> bool:

@@ -60,7 +60,7 @@ class ClientHealth:
     requests went out behind their schedule (``None`` in a closed loop), ``offered_rate`` and
     ``achieved_rate`` requests per second as scheduled and as written. ``mean_in_flight`` is by
     Little's law. ``peak_rss_bytes`` is the sum over its processes; ``cpu_s`` their CPU time in
-    the window.
+    the window. ``held_back`` says that a cap on requests in flight made one wait.
     """
 
     cpu_share: float
@@ -74,6 +74,7 @@ class ClientHealth:
     send_delay_ms_max: float | None = None
     offered_rate: float | None = None
     achieved_rate: float | None = None
+    held_back: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

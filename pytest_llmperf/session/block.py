@@ -11,7 +11,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_llmperf.accelerators.detect import memory_in_use
@@ -295,7 +295,4 @@ def _seconds_left(progress: LoadProgress) -> int | None:
 
 
 def _digest(workload: Workload) -> str:
-    """Names a workload in reports, alike wherever a file of requests may lie."""
-    source = workload.source and replace(workload.source, path="")
-    said = repr(replace(workload, source=source))
-    return f"{workload.name}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+    return f"{workload.name}-{hashlib.sha256(workload.identity.encode()).hexdigest()[:8]}"

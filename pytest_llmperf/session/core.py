@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pytest_llmperf.accelerators.detect import detect
+from pytest_llmperf.declared import workload_from
 from pytest_llmperf.engines.base import Engine
 from pytest_llmperf.engines.registry import resolve
 from pytest_llmperf.errors import UsageMistake
-from pytest_llmperf.expectations import Expectation, workload_from
+from pytest_llmperf.expectations import Expectation
 from pytest_llmperf.records import (
     Accelerator,
     Device,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import replace
 from functools import cache
 
 from pytest_llmperf.errors import UsageMistake
@@ -44,7 +43,7 @@ def base_seed(workload: Workload, *, outlives: bool) -> int:
         )
     if workload.flush and not outlives:
         return workload.seed
-    said = f"{session_number() if outlives else ''} {_unplaced(workload)!r}"
+    said = f"{session_number() if outlives else ''} {workload.identity}"
     digest = hashlib.sha256(said.encode()).digest()
     return int.from_bytes(digest, "big") >> (8 * len(digest) - _MIXED_BITS)
 
@@ -54,8 +53,3 @@ def run_seed(base: int, index: int, attempt: int) -> int:
     if not (0 <= index < MOST_RUNS and attempt in (0, 1)):
         raise ValueError(f"no seed for attempt {attempt} at run {index}")
     return (base << (_RUN_BITS + 1)) + (attempt << _RUN_BITS) + index + 1
-
-
-def _unplaced(workload: Workload) -> Workload:
-    """The same wherever a file of requests may lie."""
-    return replace(workload, source=workload.source and replace(workload.source, path=""))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pytest_llmperf.load.send.wire import Origin
+from pytest_llmperf.load.send.connect import Origin
 from pytest_llmperf.records import Api, Json, TokenizeCall, Workload
 
 #: A prompt as text, or as token ids where the API takes them.

@@ -8,7 +8,8 @@ from pytest_llmperf import clock
 from pytest_llmperf.errors import ServerError
 from pytest_llmperf.load.planned import Asked, Turn
 from pytest_llmperf.load.read.framing import Http
-from pytest_llmperf.load.send.wire import Connection, Exchange, Origin, open_connection
+from pytest_llmperf.load.send.connect import Origin, open_connection
+from pytest_llmperf.load.send.wire import Connection, Exchange
 from pytest_llmperf.records import Json
 
 from .asking import Target, post

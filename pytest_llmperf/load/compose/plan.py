@@ -15,7 +15,7 @@ from pytest_llmperf.load.declare.arrivals import (
 from pytest_llmperf.load.declare.sources import Item, items_of
 from pytest_llmperf.load.declare.workloads import DEFAULT_CONCURRENCY
 from pytest_llmperf.load.planned import Asked, Session, Turn
-from pytest_llmperf.load.send.wire import Origin
+from pytest_llmperf.load.send.connect import Origin
 from pytest_llmperf.records import Json, Workload
 
 from .asking import Target, api_path, body, post

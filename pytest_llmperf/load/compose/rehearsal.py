@@ -18,7 +18,8 @@ from pytest_llmperf.load.declare.lengths import bounds
 from pytest_llmperf.load.planned import Asked, Turn
 from pytest_llmperf.load.read.decode import decode
 from pytest_llmperf.load.read.events import error_in, error_message
-from pytest_llmperf.load.send.wire import Exchange, Origin
+from pytest_llmperf.load.send.connect import Origin
+from pytest_llmperf.load.send.wire import Exchange
 from pytest_llmperf.records import Api, Json, TokenizeCall, Workload
 
 from .asking import USAGE_LEVELS, Prompt, Target, UsageLevel, api_path, body, server_path

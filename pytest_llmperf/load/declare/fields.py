@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.errors import UsageMistake, nearest
 from pytest_llmperf.records import Slo
 
 _SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
@@ -16,13 +15,6 @@ _PER_SECOND = {"req/s": 1.0, "requests/s": 1.0, "rps": 1.0, "req/min": 1 / 60}
 _QUANTITY = re.compile(r"\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>\S+)\s*")
 
 Reader = Callable[[object], object]
-
-
-def nearest(word: str, valid: Iterable[str]) -> str:
-    """ " Did you mean 'x'?" for a misspelt word, or the list of valid ones; starts with a space."""
-    options = sorted(valid)
-    close = get_close_matches(word, options, n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else f" Valid: {', '.join(options)}."
 
 
 def read_fields(overrides: Mapping[str, object], source: str) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.errors import UsageMistake, nearest
 from pytest_llmperf.records import Arrivals, Source, Workload
 
-from .fields import nearest, read_fields
+from .fields import read_fields
 from .lengths import bounds
 from .presets import PRESETS
 from .rules import Draft, check

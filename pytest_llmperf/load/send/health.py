@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from pytest_llmperf import clock
+from pytest_llmperf.load.rank import p99
 
 
 class WorkerHealth(msgspec.Struct, kw_only=True):
@@ -19,6 +20,7 @@ class WorkerHealth(msgspec.Struct, kw_only=True):
     lag_ms_p99: float | None
     lag_ms_max: float | None
     peak_rss_bytes: int
+    held_back: bool = False
 
 
 class Vitals:
@@ -39,14 +41,15 @@ class Vitals:
         self._cpu_ns = time.process_time_ns() - self._cpu_ns
         self._wall_ns = max(1, clock.now_ns() - self._began_ns)
 
-    def report(self) -> WorkerHealth:
+    def report(self, *, held_back: bool) -> WorkerHealth:
         lags = sorted(self._lags_ns)
         return WorkerHealth(
             cpu_s=self._cpu_ns / 1e9,
             wall_s=self._wall_ns / 1e9,
-            lag_ms_p99=lags[-(-99 * (len(lags) - 1) // 100)] / 1e6 if lags else None,
+            lag_ms_p99=p99(lags) / 1e6 if lags else None,
             lag_ms_max=lags[-1] / 1e6 if lags else None,
             peak_rss_bytes=peak_rss_bytes(),
+            held_back=held_back,
         )
 
 

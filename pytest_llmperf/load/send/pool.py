@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from pytest_llmperf import clock
 
-from .wire import Connection, Origin, Pulse, open_connection
+from .connect import Origin, open_connection
+from .wire import Connection, Pulse
 
 _OPENED_AT_ONCE = 64
 _CONNECT_TIMEOUT_S = 30.0

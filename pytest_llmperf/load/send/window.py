@@ -22,11 +22,12 @@ from pytest_llmperf import clock
 from pytest_llmperf.load.planned import Session
 
 from .backlog import Backlog
+from .connect import Origin
 from .health import Vitals, WorkerHealth
 from .pool import Pool
 from .supply import Supply
 from .timer import alarm
-from .wire import Connection, Exchange, Origin
+from .wire import Connection, Exchange
 
 TICK_S = 0.05
 _TICKS_PER_REPORT = 10
@@ -107,6 +108,7 @@ class Window:
         self._live = 0  # sessions that have begun and not ended
         self._more = True  # whether another may begin
         self._over: deque[Connection] = deque()  # their exchanges have ended, nothing else is done
+        self._held_back = False
         self._lull_awaited = False
         self._reads_seen = 0
         self._filling = False
@@ -148,7 +150,7 @@ class Window:
             self._alarm.close()
             self._timer.cancel()
             await self.close()
-        return self._vitals.report()
+        return self._vitals.report(held_back=self._held_back)
 
     async def _window(self) -> None:
         self._arm()
@@ -231,7 +233,10 @@ class Window:
         """Send from the queue as far as connections and the cap go."""
         self._filling = False
         for _ in range(_SENT_PER_TURN):
-            if not self._queue or self._at_cap():
+            if not self._queue:
+                return
+            if self._at_cap():
+                self._held_back = True
                 return
             connection = self._pool.take()
             if connection is None:

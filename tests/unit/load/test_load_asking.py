@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pytest_llmperf.load.compose.asking import Prompt, Target, api_path, body, post
-from pytest_llmperf.load.send.wire import parse_origin
+from pytest_llmperf.load.send.connect import parse_origin
 from pytest_llmperf.records import Api, Workload
 
 TARGET = Target(url="http://h:1", model="m", api_fields={"ignore_eos": True})

@@ -20,8 +20,8 @@ from pytest_llmperf.load.client import LoadClient, LoadProgress, Target, process
 from pytest_llmperf.load.compose.plan import Plan
 from pytest_llmperf.load.compose.prompts import IdPool, Part
 from pytest_llmperf.load.compose.rehearsal import Recipe
+from pytest_llmperf.load.send.connect import parse_origin
 from pytest_llmperf.load.send.supply import Shard
-from pytest_llmperf.load.send.wire import parse_origin
 from pytest_llmperf.load.worker import pace_of
 from pytest_llmperf.records import TokenizeCall, Workload
 from pytest_llmperf.testing import FakeServer, Script, self_signed
@@ -361,3 +361,14 @@ def test_a_server_that_closes_after_each_answer_loses_no_request(habit: str, str
         records = client.measure(asked, 1).records
     assert [record.failure for record in records] == [None] * 40
     assert sum(record.connect_ns is not None for record in records) >= 36
+
+
+@pytest.mark.parametrize(("cap", "held_back"), [(2, True), (60, False)])
+def test_any_process_that_held_a_request_back_says_so(cap: int, held_back: bool) -> None:
+    """Each has its share of the cap, and may hold back while the sum is below it."""
+    asked = replace(WORKLOAD, concurrency=cap, requests=12, arrivals="constant", rate=1000.0)
+    with (
+        FakeServer(Script(ttft_ms=100, itl_ms=1)) as server,
+        LoadClient(target(server), processes=2) as client,
+    ):
+        assert client.measure(asked, 1).client.held_back is held_back

@@ -17,7 +17,7 @@ from pytest_llmperf.load.compose.prompts import WORDS, IdPool, Part, Units
 from pytest_llmperf.load.compose.rehearsal import Recipe
 from pytest_llmperf.load.declare.workloads import longest_request, make_workload
 from pytest_llmperf.load.planned import Session
-from pytest_llmperf.load.send.wire import parse_origin
+from pytest_llmperf.load.send.connect import parse_origin
 from pytest_llmperf.records import Workload
 
 URL = "http://127.0.0.1:9"

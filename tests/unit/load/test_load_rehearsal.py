@@ -16,7 +16,7 @@ import pytest
 from pytest_llmperf.errors import ServerError
 from pytest_llmperf.load.compose.asking import Target
 from pytest_llmperf.load.compose.rehearsal import Recipe, Rehearsal
-from pytest_llmperf.load.send.wire import parse_origin
+from pytest_llmperf.load.send.connect import parse_origin
 from pytest_llmperf.records import Api, Source, TokenizeCall, Workload
 from pytest_llmperf.testing import FakeServer, Script
 

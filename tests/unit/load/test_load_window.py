@@ -19,10 +19,10 @@ from pytest_llmperf.load.read.reading import to_record
 from pytest_llmperf.load.read.spill import SpillReader, SpillWriter
 from pytest_llmperf.load.send import supply as supply_module
 from pytest_llmperf.load.send.backlog import Backlog
+from pytest_llmperf.load.send.connect import parse_origin
 from pytest_llmperf.load.send.health import WorkerHealth
 from pytest_llmperf.load.send.supply import Shard, Supply
 from pytest_llmperf.load.send.window import Pace, Window
-from pytest_llmperf.load.send.wire import parse_origin
 from pytest_llmperf.records import RequestRecord
 from pytest_llmperf.testing import FakeServer, Script, Truth
 
@@ -171,6 +171,14 @@ def test_a_cap_makes_requests_wait_and_the_record_shows_it() -> None:
     waits = sorted((r.written_ns - (r.scheduled_ns or 0)) / MS for r in seen.records)
     assert waits[2] >= 40
     assert waits[4] >= 80
+    assert seen.health.held_back
+
+
+def test_a_cap_that_nobody_met_held_nothing_back() -> None:
+    due = [0] * 2
+    with FakeServer(Script(ttft_ms=5, itl_ms=0)) as server:
+        seen = run(server, Talks(server.url, 2, due_ns=due), Pace(due_ns=due, cap=2))
+    assert not seen.health.held_back
 
 
 def test_a_sessions_turns_follow_one_another_after_a_pause() -> None:

@@ -11,13 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_llmperf.load.planned import Asked, Turn
-from pytest_llmperf.load.send.wire import (
-    Connection,
-    Exchange,
-    Origin,
-    open_connection,
-    parse_origin,
-)
+from pytest_llmperf.load.send.connect import Origin, open_connection, parse_origin
+from pytest_llmperf.load.send.wire import Connection, Exchange
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"

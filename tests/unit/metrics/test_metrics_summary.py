@@ -11,9 +11,9 @@ import pytest
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.metrics.summary import (
     SINGLE,
+    Reduction,
     reduce_pass,
     standard_names,
-    statistic_value,
 )
 from pytest_llmperf.metrics.units import METRICS, STANDARD_STATISTICS
 from pytest_llmperf.records import (
@@ -238,8 +238,8 @@ def test_responses_in_one_piece_have_only_their_end() -> None:
 def test_without_a_workload_what_depends_on_it_is_not_measured() -> None:
     measured = a_pass([request(index) for index in range(40)])
     for name in ("goodput", "steady_output_throughput", "throughput_retention"):
-        assert statistic_value(measured, name) == MetricValue(value=None)
-        assert statistic_value(measured, name, workload=WORKLOAD).value is not None
+        assert Reduction(measured).value(name) == MetricValue(value=None)
+        assert Reduction(measured, workload=WORKLOAD).value(name).value is not None
 
 
 def test_no_time_at_all_gives_no_rate() -> None:
@@ -304,11 +304,11 @@ def test_unknown_prompt_tokens_leave_total_throughput_unmeasured() -> None:
 
 def test_any_statistic_can_be_had_by_name() -> None:
     measured = a_pass([request(index, ttft_ms=100 + index) for index in range(100)])
-    assert statistic_value(measured, "ttft_p75").value == pytest.approx(175)
-    assert statistic_value(measured, "ttft_p999").value == pytest.approx(199)
-    assert statistic_value(measured, "startup_time") == MetricValue(value=None)
+    assert Reduction(measured).value("ttft_p75").value == pytest.approx(175)
+    assert Reduction(measured).value("ttft_p999").value == pytest.approx(199)
+    assert Reduction(measured).value("startup_time") == MetricValue(value=None)
     with pytest.raises(UsageMistake, match="ttft_p95"):
-        statistic_value(measured, "tftt_p95")
+        Reduction(measured).value("tftt_p95")
 
 
 def test_extra_statistics_are_added_to_the_run() -> None:
