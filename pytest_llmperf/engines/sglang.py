@@ -18,6 +18,7 @@ from pytest_llmperf.records import (
     ServerRequest,
     TokenizeCall,
 )
+from pytest_llmperf.redact import is_secret, redact_joined
 
 from . import sglang_cpu
 from .answers import as_object, as_text, as_whole, first_model
@@ -36,11 +37,8 @@ _RESERVED = (
 #: Flags that stand for each other on SGLang's command line.
 _ALIASES = (frozenset({"--attention-backend", "--prefill-attention-backend"}),)
 
-#: Never told to anybody; part of what ``/server_info`` answers.
-_SECRETS = frozenset({"api_key", "admin_api_key", "ssl_keyfile_password"})
 #: Large, and different at every call.
 _LIVE = frozenset({"internal_states"})
-_SECRET_WORDS = re.compile(r"(--(?:admin-)?api-key|--ssl-keyfile-password)([= ])(\S+)")
 
 _R1 = re.compile(r"(?<![a-z0-9])r1(?![a-z0-9])", re.IGNORECASE)
 _BILLIONS = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)b(?![a-z0-9])", re.IGNORECASE)
@@ -115,10 +113,12 @@ class SGLang:
         """See :meth:`Engine.identify`."""
         info = as_object(answers.get("/server_info"))
         model = as_object(answers.get("/model_info"))
-        args = {key: value for key, value in info.items() if key not in _SECRETS | _LIVE}
+        args = {
+            key: value for key, value in info.items() if key not in _LIVE and not is_secret(key)
+        }
         command = args.get("launch_command")
         if isinstance(command, str):
-            args["launch_command"] = _SECRET_WORDS.sub(r"\1\2***", command)
+            args["launch_command"] = redact_joined(command)
         return ServerIdentity(
             engine=self.name,
             version=as_text(info.get("version")),

@@ -23,8 +23,7 @@ from typing import Self
 
 from pytest_llmperf import clock
 from pytest_llmperf.errors import ServerError, UsageMistake
-
-from .environment import redact_argv
+from pytest_llmperf.redact import redact_argv
 
 _RETRY_S = 0.1
 RUNTIME_DIR_VARIABLE = "PYTEST_LLMPERF_RUNTIME_DIR"

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pytest_llmperf.records import LaunchPlan
-
-from .environment import redact_argv, redact_env
+from pytest_llmperf.redact import redact_argv, redact_env
 
 TAIL_LINES = 40
 _LINE_LENGTH = 400

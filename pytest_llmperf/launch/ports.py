@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_llmperf.errors import ServerError
+from pytest_llmperf.redact import redact_argv
 
-from .environment import redact_argv
 from .locks import subdirectory, try_lock, unlock
 
 if TYPE_CHECKING:

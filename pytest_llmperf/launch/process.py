@@ -15,10 +15,11 @@ from pathlib import Path
 from pytest_llmperf import clock
 from pytest_llmperf.errors import ServerError
 from pytest_llmperf.records import LaunchPlan
+from pytest_llmperf.redact import redact_argv
 
 from . import leftovers, ports
 from .diagnose import describe_exit, diagnose
-from .environment import clean_environment, redact_argv
+from .environment import clean_environment
 from .handle import KeeperHandle
 from .logs import TAIL_LINES, LogFollower, last_lines, latest_progress, write_header
 from .pinning import pin_tree

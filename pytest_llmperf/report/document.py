@@ -25,8 +25,7 @@ from pytest_llmperf.records import (
     Verdict,
     Workload,
 )
-
-from .redact import hide_in_command, hide_in_mapping, hide_in_text
+from pytest_llmperf.redact import redact_argv, redact_env, redact_mapping, redact_text
 
 SCHEMA_VERSION = "1.0"
 TOOL = "pytest-llmperf"
@@ -70,11 +69,11 @@ def launch_entry(record: LaunchRecord) -> Entry:
     """One launch, with the facts of its server, which :func:`assemble` moves to the server."""
     entry = _fields(record)
     entry["server"] = entry.pop("server_id")
-    entry["url"] = hide_in_text(record.url)
-    entry["argv"] = hide_in_command(record.argv)
-    entry["env"] = hide_in_mapping(dict(record.env))
-    entry["args"] = plain(hide_in_mapping(record.args))
-    entry["failure"] = record.failure and hide_in_text(record.failure)
+    entry["url"] = redact_text(record.url)
+    entry["argv"] = list(redact_argv(record.argv))
+    entry["env"] = dict(redact_env(record.env))
+    entry["args"] = plain(redact_mapping(record.args))
+    entry["failure"] = record.failure and redact_text(record.failure)
     return entry
 
 
@@ -124,7 +123,7 @@ def test_entry(test: str, outcome: Outcome, message: str, seconds: float) -> Ent
     return {
         "test": test,
         "outcome": outcome,
-        "message": hide_in_text(message),
+        "message": redact_text(message),
         "seconds": plain(seconds),
     }
 
@@ -290,7 +289,7 @@ def assemble(
         "tool": {"name": TOOL, "version": tool_version},
         "created": created,
         "seed": seed,
-        "command": hide_in_command(command),
+        "command": list(redact_argv(command)),
         "environment": plain(environment),
         "simulated": any(entry["simulated"] for entry in measurements),
         "servers": servers,

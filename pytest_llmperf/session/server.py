@@ -16,7 +16,6 @@ from pytest_llmperf.engines.counters import Counters
 from pytest_llmperf.errors import ServerError
 from pytest_llmperf.gates.failures import should_repeat
 from pytest_llmperf.launch import http
-from pytest_llmperf.launch.environment import redact_argv
 from pytest_llmperf.launch.process import ServerProcess
 from pytest_llmperf.load.client import LoadClient, LoadProgress, Target
 from pytest_llmperf.load.declare.workloads import longest_request
@@ -33,6 +32,7 @@ from pytest_llmperf.records import (
     ServerIdentity,
     Workload,
 )
+from pytest_llmperf.redact import redact_argv
 
 from .asides import Asides, attempt
 from .seeds import base_seed, run_seed

@@ -123,7 +123,7 @@ def test_secrets_do_not_arrive(samples: Samples) -> None:
     for secret in ("sk-1", "hf_1", "me:pw", '"p"'):
         assert secret not in text
     launch = samples.assemble(samples.fragment())["servers"][0]["launches"][0]
-    assert launch["env"] == {"HF_TOKEN": "[hidden]", "CUDA_VISIBLE_DEVICES": "0"}
+    assert launch["env"] == {"HF_TOKEN": "***", "CUDA_VISIBLE_DEVICES": "0"}
     assert launch["args"]["tp_size"] == 1
 
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_llmperf.report.redact import (
+from pytest_llmperf.redact import (
     HIDDEN,
-    hide_in_command,
-    hide_in_mapping,
-    hide_in_text,
     is_secret,
+    redact_argv,
+    redact_env,
+    redact_joined,
+    redact_mapping,
+    redact_text,
 )
 
 
@@ -25,6 +27,9 @@ from pytest_llmperf.report.redact import (
         "PGPASSWORD",
         "token",
         "--key",
+        "key",
+        "PASSWORD",
+        "--admin-api-key",
     ],
 )
 def test_names_of_secrets(name: str) -> None:
@@ -43,6 +48,7 @@ def test_names_of_secrets(name: str) -> None:
         "monkey",
         "--log-level",
         "keyboard",
+        "-k",
     ],
 )
 def test_names_of_no_secrets(name: str) -> None:
@@ -51,7 +57,7 @@ def test_names_of_no_secrets(name: str) -> None:
 
 def test_commands_keep_everything_but_values_of_secrets() -> None:
     argv = ["serve", "--api-key", "sk-1", "--token=t", "HF_TOKEN=h", "--port", "30000"]
-    assert hide_in_command(argv) == [
+    assert redact_argv(argv) == (
         "serve",
         "--api-key",
         HIDDEN,
@@ -59,23 +65,38 @@ def test_commands_keep_everything_but_values_of_secrets() -> None:
         f"HF_TOKEN={HIDDEN}",
         "--port",
         "30000",
-    ]
+    )
 
 
 def test_a_secret_option_without_a_value_hides_no_other_option() -> None:
-    assert hide_in_command(["--api-key", "--port", "1"]) == ["--api-key", "--port", "1"]
+    assert redact_argv(["--api-key", "--port", "1"]) == ("--api-key", "--port", "1")
+    assert redact_argv(["--api-key"]) == ("--api-key",)
 
 
 def test_secrets_at_any_depth() -> None:
-    hidden = hide_in_mapping(
-        {"a": [{"api_key": "x"}], "b": {"token": "y", "n": 1}, "api_key": None}
-    )
+    hidden = redact_mapping({"a": [{"api_key": "x"}], "b": {"token": "y", "n": 1}, "api_key": None})
     assert hidden == {"a": [{"api_key": HIDDEN}], "b": {"token": HIDDEN, "n": 1}, "api_key": None}
 
 
 def test_credentials_in_text() -> None:
     text = "GET https://me:pw@host/v1 with Authorization: Bearer abc.defgh"
-    assert hide_in_text(text) == f"GET https://{HIDDEN}@host/v1 with Authorization: Bearer {HIDDEN}"
-    assert hide_in_text("http://host/a@b and a Basic idea: bearer of news") == (
+    assert redact_text(text) == f"GET https://{HIDDEN}@host/v1 with Authorization: Bearer {HIDDEN}"
+    assert redact_text("http://host/a@b and a Basic idea: bearer of news") == (
         "http://host/a@b and a Basic idea: bearer of news"
+    )
+
+
+def test_command_lines_that_somebody_joined() -> None:
+    command = "serve --api-key sk-1 --admin-api-key=sk-2 -m x --tokenizer-path y --api-key --port 1"
+    assert redact_joined(command) == (
+        f"serve --api-key {HIDDEN} --admin-api-key={HIDDEN} -m x --tokenizer-path y"
+        " --api-key --port 1"
+    )
+
+
+def test_values_of_secret_variables() -> None:
+    assert redact_env([("HF_TOKEN", "abc"), ("OMP_NUM_THREADS", "1"), ("URL", "x://a:b@c")]) == (
+        ("HF_TOKEN", HIDDEN),
+        ("OMP_NUM_THREADS", "1"),
+        ("URL", f"x://{HIDDEN}@c"),
     )

@@ -1,12 +1,12 @@
-"""Secrets leave the report before it is made."""
+"""What must not be shown: keys, tokens and passwords, wherever something is told or written."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-HIDDEN = "[hidden]"
+HIDDEN = "***"
 
 # "max_total_tokens", "--tokenizer-path" and "ssl_keyfile" are no secrets; "HF_TOKEN" is one.
 _SECRET_NAME = re.compile(
@@ -18,6 +18,7 @@ _IN_TEXT = (
     (re.compile(r"(?<=://)[^/@\s]+(?=@)"), HIDDEN),
     (re.compile(r"\b(Bearer|bearer|Basic)\s+[\w.~+/=-]{8,}"), rf"\1 {HIDDEN}"),
 )
+_FLAG_IN_TEXT = re.compile(r"(?<!\S)(--?[A-Za-z][\w-]*)([= ])(?!--)(\S+)")
 
 
 def is_secret(name: str) -> bool:
@@ -25,14 +26,14 @@ def is_secret(name: str) -> bool:
     return _SECRET_NAME.search(name.replace("-", "_")) is not None
 
 
-def hide_in_text(text: str) -> str:
+def redact_text(text: str) -> str:
     """``text`` without the credentials of URLs and of authorization headers."""
     for pattern, instead in _IN_TEXT:
         text = pattern.sub(instead, text)
     return text
 
 
-def hide_in_command(argv: Sequence[str]) -> list[str]:
+def redact_argv(argv: Iterable[str]) -> tuple[str, ...]:
     """A command line whose secret options and assignments have their values hidden."""
     shown: list[str] = []
     hide_next = False
@@ -44,20 +45,34 @@ def hide_in_command(argv: Sequence[str]) -> list[str]:
             continue
         hide_next = not assigned and word.startswith("-") and is_secret(word)
         secret = bool(assigned) and is_secret(name)
-        shown.append(f"{name}={HIDDEN}" if secret else hide_in_text(word))
-    return shown
+        shown.append(f"{name}={HIDDEN}" if secret else redact_text(word))
+    return tuple(shown)
 
 
-def hide_in_mapping(values: Mapping[str, Any]) -> dict[str, Any]:
+def redact_joined(command: str) -> str:
+    """The same for a command line that somebody joined with spaces, quoted or not."""
+
+    def shown(flag: re.Match[str]) -> str:
+        return f"{flag[1]}{flag[2]}{HIDDEN}" if is_secret(flag[1]) else flag[0]
+
+    return redact_text(_FLAG_IN_TEXT.sub(shown, command))
+
+
+def redact_env(env: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """The same for environment variables."""
+    return tuple((name, _redacted(name, value)) for name, value in env)
+
+
+def redact_mapping(values: Mapping[str, Any]) -> dict[str, Any]:
     """``values`` with the texts of secret names hidden, at any depth."""
-    return {str(name): _hidden(str(name), value) for name, value in values.items()}
+    return {str(name): _redacted(str(name), value) for name, value in values.items()}
 
 
-def _hidden(name: str, value: Any) -> Any:
+def _redacted(name: str, value: Any) -> Any:
     if isinstance(value, Mapping):
-        return hide_in_mapping(value)
+        return redact_mapping(value)
     if isinstance(value, list | tuple):
-        return [_hidden(name, item) for item in value]
+        return [_redacted(name, item) for item in value]
     if isinstance(value, str):
-        return HIDDEN if value and is_secret(name) else hide_in_text(value)
+        return HIDDEN if value and is_secret(name) else redact_text(value)
     return value
