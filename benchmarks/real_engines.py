@@ -11,6 +11,10 @@ figures differ, the difference is split, in percent of our figure, into
 - what is left: the same requests asked in the same way, one client's turn against the other's.
   It should be no more than two turns of one client differ by: the noise.
 
+An engine's pace changes from turn to turn by more than that, so what one turn's server sent is then
+played back to both clients, byte for byte and at the same times after their requests: ``replayed``
+is the same table without the engine's noise.
+
 ``after_percent`` is what remains of the difference when our own raw records are reduced in the
 other's terms and both ask alike, and again when both are stamped by the kernel.
 Prints JSON. Linux, and root or CAP_NET_RAW for the packets. Environment: ``LLMPERF_PEER_SGLANG``,
@@ -24,6 +28,7 @@ llama.cpp's own client ``LLMPERF_LLAMA_BENCH`` (its ``scripts/server-bench.py``)
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -35,8 +40,9 @@ from statistics import fmean
 
 from benchmarks.engines.attribution import Round, Row, table
 from benchmarks.engines.peers import peer_of
+from benchmarks.engines.replay import Script
 from benchmarks.engines.servers import ENGINES, serving
-from benchmarks.engines.trials import Size, Trial, trials
+from benchmarks.engines.trials import Sitting, Size, Trial
 from pytest_llmperf import clock
 from pytest_llmperf.records import RequestRecord
 
@@ -76,8 +82,13 @@ def measured(engine: str, size: Size, rounds: int, server_core: int) -> Row:
     peer, watch = peer_of(engine), clock.Stopwatch()
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        with serving(engine, scratch, server_core) as live:
-            done = trials(live, peer, size, rounds, scratch)
+        with contextlib.ExitStack() as clients:
+            with serving(engine, scratch, server_core) as live:
+                sitting = clients.enter_context(Sitting(live, peer, size, scratch))
+                done = sitting.trials(rounds)
+            # Ours asks for connections to be closed where the other closes its own, and is told so.
+            calls, asides = done[-1]["ours_alike"].tapped.calls, done[-1]["theirs"].tapped.asides
+            again = sitting.replayed(rounds, Script.of(calls, asides))
     return {
         "engine": engine,
         "version": live.version,
@@ -93,6 +104,7 @@ def measured(engine: str, size: Size, rounds: int, server_core: int) -> Row:
             if (lost := [f for each in done for f in each[arm].failures])
         },
         "figures": table([Round(peer, each) for each in done]),
+        "replayed": table([Round(peer, each) for each in again]),
     }
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 from .peers import Peer
 from .terms import FIGURES, OURS, WORDS, Figures, figures, steps
-from .trials import Arm, Trial
+from .trials import Arm, Trial, like_ours_of
 
 Row = dict[str, Any]
 #: A difference from here on wants a cause, in percent.
@@ -22,16 +23,17 @@ class Round:
 
     ``parts`` are what the difference is made of, cause by cause; for each figure their sum is the
     whole of it. ``converted`` is what our records of requests in the other's manner are in the
-    other's terms.
+    other's terms. Where only those took turns that ask alike, there is no other way of asking.
     """
 
     def __init__(self, peer: Peer, trials: Mapping[Arm, Trial]) -> None:
-        theirs, alike = trials["theirs"], trials["ours_alike"]
-        like_ours = trials.get("theirs_alike", theirs)
+        asked_alike = figures(trials["ours_alike"].records, OURS)
+        alike = replace(trials["ours_alike"], report=asked_alike)
+        like_ours = like_ours_of(trials)
+        trials = {"ours": alike, "theirs": like_ours, **trials, "ours_alike": alike}
+        theirs = trials["theirs"]
         tapped, tail_s = theirs.tapped.records, theirs.tapped.tail_s
-        asked_alike = figures(alike.records, OURS)
         self.reports = {arm: trial.report for arm, trial in trials.items()}
-        self.reports["ours_alike"] = asked_alike
         self.like_ours = like_ours.report
         self.wire = figures(trials["ours"].tapped.records, OURS)
         self.converted = figures(alike.records, peer.terms, tail_s=like_ours.tapped.tail_s)

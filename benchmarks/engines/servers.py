@@ -47,6 +47,7 @@ class Live:
 
     url: str
     port: int
+    core: int
     model_dir: Path
     version: str
     headers: Mapping[str, str]
@@ -112,6 +113,7 @@ def serving(engine: str, scratch: Path, core: int) -> Iterator[Live]:
         yield Live(
             url=process.url,
             port=port,
+            core=core,
             model_dir=model_dir,
             version=served.version(),
             headers=served.headers,

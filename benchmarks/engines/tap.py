@@ -67,11 +67,13 @@ class Call:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tapped:
     """The generation requests of one run, in the order they were written, and their answers as
-    records. ``tail_s`` is how long what was asked beside them went on after the last answer."""
+    records. ``asides`` is what was asked beside them, ``tail_s`` how long that went on after the
+    last answer."""
 
     calls: tuple[Call, ...]
     records: tuple[RequestRecord, ...]
     tail_s: float
+    asides: tuple[Call, ...] = ()
 
     @property
     def prompts(self) -> list[str]:
@@ -185,10 +187,11 @@ def _segment(packet: bytes) -> tuple[int, int, int, bytes]:
 def _tapped(calls: Sequence[Call], output_tokens: int) -> Tapped:
     generating = [call for call in calls if call.api is not None]
     ends = [call.stamps[-1] for call in generating if call.stamps]
-    later = [call.stamps[-1] for call in calls if call.api is None and call.stamps]
+    asides = tuple(call for call in calls if call.api is None)
+    later = [call.stamps[-1] for call in asides if call.stamps]
     tail_ns = max([0, *(at - max(ends) for at in later)]) if ends else 0
     records = tuple(_record(number, call, output_tokens) for number, call in enumerate(generating))
-    return Tapped(calls=tuple(generating), records=records, tail_s=tail_ns / 1e9)
+    return Tapped(calls=tuple(generating), records=records, tail_s=tail_ns / 1e9, asides=asides)
 
 
 def _record(number: int, call: Call, output_tokens: int) -> RequestRecord:

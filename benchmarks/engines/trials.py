@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from benchmarks.clients.base import Load, Seen
 from pytest_llmperf import clock
@@ -20,12 +20,15 @@ from pytest_llmperf.metrics.summary import Reduction
 from pytest_llmperf.records import Pass, RequestRecord, Workload
 
 from .peers import Peer
+from .replay import REWIND, Script, replaying
 from .servers import MODEL, Live
 from .tap import Tapped, tapping
 from .terms import FIGURES, Figures
 
 #: Turns of a client that may fail, each time, before one goes well.
 _FAILURES = 2
+#: A run gives its report and our records of it.
+_Run = Callable[[], tuple[Figures, tuple[RequestRecord, ...]]]
 #: ``ours_alike`` is our client asking in the other's manner, ``theirs_alike`` the other one with
 #: our prompts.
 Arm = Literal["ours", "theirs", "ours_alike", "theirs_alike"]
@@ -53,56 +56,90 @@ class Trial:
     failures: tuple[str, ...] = ()
 
 
-def trials(
-    live: Live, peer: Peer, size: Size, rounds: int, scratch: Path
-) -> list[Mapping[Arm, Trial]]:
-    """All arms once a round, in an order drawn for each. Raises :class:`RuntimeError` when a
-    client fails again and again, or requests of ours do."""
-    done: list[Mapping[Arm, Trial]] = []
-    with _ours(live, size) as plain, _ours(live, size, peer) as alike:
-        prompts = _rehearse(live, plain, alike, size) if peer.takes_prompts else None
-        for number in range(1, rounds + 1):
-            runs = _runs(live, peer, size, number, scratch, prompts)
-            runs["ours"] = lambda number=number: plain.run(number)  # type: ignore[misc]
-            runs["ours_alike"] = lambda number=number: alike.run(number)  # type: ignore[misc]
-            order = random.Random(number).sample(sorted(runs), len(runs))
-            found = {}
-            for arm in order:
-                watch = clock.Stopwatch()
-                found[arm] = _insisted(live, size, runs[arm])
-                rate = found[arm].report["throughput"]
-                told = f"round {number}: {arm}: {rate:.0f} tok/s, {watch.elapsed:.0f} s in all"
-                print(told, file=sys.stderr)
-            done.append(found)
-    return done
+class Sitting:
+    """The clients that take turns at one engine: ours as the plugin asks, ours in the manner of
+    ``peer``, and ``peer``."""
 
+    def __init__(self, live: Live, peer: Peer, size: Size, scratch: Path) -> None:
+        self._live, self._peer, self._size, self._scratch = live, peer, size, scratch
 
-#: A run gives its report and our records of it.
-_Run = Callable[[], tuple[Figures, tuple[RequestRecord, ...]]]
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            self._plain = stack.enter_context(_ours(self._live, self._size))
+            self._alike = stack.enter_context(_ours(self._live, self._size, self._peer))
+            self._prompts = _rehearse(self._live, self._plain, self._alike, self._size)
+            self._clients = stack.pop_all()
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self._clients.close()
 
-def _runs(
-    live: Live, peer: Peer, size: Size, number: int, scratch: Path, prompts: Sequence[str] | None
-) -> dict[Arm, _Run]:
-    def run(prompts: Sequence[str] | None) -> tuple[Figures, tuple[RequestRecord, ...]]:
+    def trials(self, rounds: int) -> list[Mapping[Arm, Trial]]:
+        """All arms once a round, in an order drawn for each. Raises :class:`RuntimeError` when a
+        client fails again and again, or requests of ours do."""
+        return [self._round(self._live, number, self._runs(number)) for number in _count(rounds)]
+
+    def replayed(self, rounds: int, script: Script) -> list[Mapping[Arm, Trial]]:
+        """The two arms that are alike, of a server that answers by ``script`` in place of the
+        engine, which must have ended."""
+        live = replace(self._live, flush_call=REWIND)
+        done = []
+        with replaying(script, live.port, live.core):
+            for number in _count(rounds):
+                runs = self._runs(number)
+                runs.pop("ours")
+                if "theirs_alike" in runs:
+                    runs.pop("theirs")
+                done.append(self._round(live, number, runs))
+        return done
+
+    def _round(self, live: Live, number: int, runs: Mapping[Arm, _Run]) -> Mapping[Arm, Trial]:
+        order = random.Random(number).sample(sorted(runs), len(runs))
+        found = {}
+        for arm in order:
+            watch = clock.Stopwatch()
+            found[arm] = _insisted(live, self._size, runs[arm])
+            rate = found[arm].report["throughput"]
+            told = f"round {number}: {arm}: {rate:.0f} tok/s, {watch.elapsed:.0f} s in all"
+            print(told, file=sys.stderr)
+        return found
+
+    def _runs(self, number: int) -> dict[Arm, _Run]:
+        found: dict[Arm, _Run] = {
+            "ours": lambda: self._plain.run(number),
+            "ours_alike": lambda: self._alike.run(number),
+            "theirs": lambda: self._ask_peer(number, None),
+        }
+        if self._peer.takes_prompts:
+            found["theirs_alike"] = lambda: self._ask_peer(number, self._prompts)
+        return found
+
+    def _ask_peer(
+        self, number: int, prompts: Sequence[str] | None
+    ) -> tuple[Figures, tuple[RequestRecord, ...]]:
+        size = self._size
         load = Load(
-            url=live.url,
+            url=self._live.url,
             model=MODEL,
-            model_dir=live.model_dir,
+            model_dir=self._live.model_dir,
             requests=size.requests,
             concurrency=size.concurrency,
             input_tokens=size.input_tokens,
             output_tokens=size.output_tokens,
             seed=number,
             core=size.core,
-            scratch=Path(tempfile.mkdtemp(dir=scratch)),
+            scratch=Path(tempfile.mkdtemp(dir=self._scratch)),
         )
-        return _reported(peer.run(load, prompts), size), ()
+        return _reported(self._peer.run(load, prompts), size), ()
 
-    found: dict[Arm, _Run] = {"theirs": lambda: run(None)}
-    if prompts is not None:
-        found["theirs_alike"] = lambda: run(prompts)
-    return found
+
+def like_ours_of(trials: Mapping[Arm, Trial]) -> Trial:
+    """The other client's run with our prompts, or with its own where it takes none."""
+    return trials["theirs_alike" if "theirs_alike" in trials else "theirs"]
+
+
+def _count(rounds: int) -> range:
+    return range(1, rounds + 1)
 
 
 def _reported(seen: Seen, size: Size) -> Figures:

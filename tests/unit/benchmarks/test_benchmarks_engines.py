@@ -143,6 +143,20 @@ def test_the_parts_make_up_the_whole_difference() -> None:
     assert row["noise_percent"]["ours"] == {"median": 0.0, "max": 0.0}
 
 
+def test_where_both_ask_alike_only_definitions_and_lateness_differ() -> None:
+    records = tuple(record(index) for index in range(4))
+    terms = VllmBench.terms
+    found = Round(
+        VllmBench(),
+        {"ours_alike": trial(records, OURS), "theirs_alike": trial(records, terms, late_ms=1.0)},
+    )
+    for part in ("its prompts", "its manner of asking", "left"):
+        assert set(found.parts[part].values()) == {0.0}
+    assert found.parts["what it is late by itself"]["ttft_mean"] == pytest.approx(1.0)
+    row = table([found])["ttft_mean"]
+    assert (row["ours"], row["theirs"]) == (20.0, 13.0)
+
+
 # --- packets
 
 
