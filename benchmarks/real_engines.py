@@ -8,6 +8,7 @@ figures differ, the difference is split, in percent of our figure, into
 - each definition in which it differs from ours, recomputed from those requests;
 - its prompts: its requests with its own prompts, less those with ours;
 - its manner of asking (options in the body, connections): our client asking like it, less as usual;
+- the time it takes between a response and the next request, which lowers throughput (Little's law);
 - what is left: the same requests asked in the same way, one client's turn against the other's.
   It should be no more than two turns of one client differ by: the noise.
 
@@ -33,18 +34,17 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 
-from benchmarks.engines.attribution import Round, Row, table
+from benchmarks.engines.attribution import Round, Row, in_flight, table
 from benchmarks.engines.peers import peer_of
 from benchmarks.engines.replay import Script
 from benchmarks.engines.servers import ENGINES, serving
 from benchmarks.engines.trials import Sitting, Size, Trial
 from pytest_llmperf import clock
-from pytest_llmperf.records import RequestRecord
 
 #: Of one turn, so that it takes some seconds.
 REQUESTS = {"sglang": 100, "vllm": 200, "llama.cpp": 400}
@@ -123,13 +123,6 @@ def asked(trial: Trial) -> Row:
             if name not in ("messages", "prompt", "model")
         },
     }
-
-
-def in_flight(records: Sequence[RequestRecord]) -> float:
-    """Requests at a time, by Little's law; less than was asked for where a client is slow to ask
-    again."""
-    begun, ended = [r.written_ns for r in records], [r.ended_ns for r in records]
-    return (sum(ended) - sum(begun)) / (max(ended) - min(begun))
 
 
 def extent(values: Iterable[int | None]) -> Row | None:

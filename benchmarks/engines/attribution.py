@@ -8,6 +8,8 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
+from pytest_llmperf.records import RequestRecord
+
 from .peers import Peer
 from .terms import FIGURES, OURS, WORDS, Figures, figures, steps
 from .trials import Arm, Trial, like_ours_of
@@ -39,6 +41,9 @@ class Round:
         self.converted = figures(alike.records, peer.terms, tail_s=like_ours.tapped.tail_s)
         in_our_terms = figures(tapped, OURS)
         like_ours_in_our_terms = figures(like_ours.tapped.records, OURS)
+        slower = in_flight(like_ours.tapped.records) / in_flight(alike.tapped.records) - 1
+        asks_later = {"throughput": slower * asked_alike["throughput"]}
+        left = _less(like_ours_in_our_terms, asked_alike)
         self.parts: dict[str, Figures] = {
             "what it is late by itself": _less(
                 theirs.report, figures(tapped, peer.terms, tail_s=tail_s)
@@ -46,7 +51,8 @@ class Round:
             **{WORDS[term]: change for term, change in steps(tapped, peer.terms, tail_s)},
             "its prompts": _less(in_our_terms, like_ours_in_our_terms),
             "its manner of asking": _less(asked_alike, trials["ours"].report),
-            "left": _less(like_ours_in_our_terms, asked_alike),
+            "it takes longer between a response and the next request": asks_later,
+            "left": {name: value - asks_later.get(name, 0.0) for name, value in left.items()},
         }
 
 
@@ -85,6 +91,13 @@ def _row(name: str, rounds: Sequence[Round]) -> Row:
         "left_from_to_percent": _extent(left, alike),
         "noise_percent": noise,
     }
+
+
+def in_flight(records: Sequence[RequestRecord]) -> float:
+    """Requests at a time, by Little's law; less than was asked for where a client is slow to ask
+    again."""
+    begun, ended = [r.written_ns for r in records], [r.ended_ns for r in records]
+    return (sum(ended) - sum(begun)) / (max(ended) - min(begun))
 
 
 def _less(ones: Figures, others: Figures) -> Figures:
