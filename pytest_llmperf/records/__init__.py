@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from .asked import Api, Arrivals, Slo, Source, SourceKind, Workload
 from .chunks import CHUNK_KINDS, NO_CHUNKS, UNKNOWN, Chunk, ChunkKind, Chunks
-from .common import Direction, Json, Scalar, Vendor, VerdictWord
+from .common import Direction, Json, Scalar, Side, Vendor, VerdictWord
 from .decided import Limit, RegressionGate, Verdict
 from .measured import ClientHealth, MetricValue, Pass, RequestRecord, Run
 from .place import Accelerator, Device
+from .remembered import LaunchValues, Level, NoiseProfile, Observation
 from .serving import (
     FailureCause,
     HttpCall,
@@ -44,9 +45,13 @@ __all__ = [
     "Json",
     "LaunchPlan",
     "LaunchRecord",
+    "LaunchValues",
+    "Level",
     "Limit",
     "LogProgress",
     "MetricValue",
+    "NoiseProfile",
+    "Observation",
     "Pass",
     "Placement",
     "RegressionGate",
@@ -55,6 +60,7 @@ __all__ = [
     "Scalar",
     "ServerIdentity",
     "ServerRequest",
+    "Side",
     "Slo",
     "Source",
     "SourceKind",

@@ -11,3 +11,5 @@ Json = Scalar | list["Json"] | dict[str, "Json"]
 Vendor = Literal["nvidia", "amd", "ascend", "intel", "cpu", "remote"]
 Direction = Literal["higher", "lower"]
 VerdictWord = Literal["pass", "fail", "inconclusive"]
+#: Of an A/B comparison; what is measured alone is a candidate.
+Side = Literal["candidate", "reference"]

@@ -1,44 +1,18 @@
-"""The schemas that documents must match, from a wheel or a checkout."""
+"""The schema of reports."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from importlib import resources
-from importlib.resources.abc import Traversable
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
+from pytest_llmperf import schema
+from pytest_llmperf.schema import load_schema
+
+__all__ = ["REPORT", "load_schema", "schema_errors"]
+
 REPORT = "report-v1"
-_LONGEST = 200
-
-
-def load_schema(name: str) -> dict[str, Any]:
-    """The JSON Schema called ``name`` ("report-v1"); raises :class:`FileNotFoundError`."""
-    for folder in _folders():
-        file = folder / f"{name}.schema.json"
-        if file.is_file():
-            schema: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            return schema
-    raise FileNotFoundError(f"no schema called {name!r} is installed with pytest-llmperf")
-
-
-def _folders() -> Iterator[Traversable]:
-    yield resources.files("pytest_llmperf") / "schemas"  # a wheel carries them
-    yield Path(__file__).parents[2] / "schemas"  # a checkout has them at its top
 
 
 def schema_errors(document: Mapping[str, Any], name: str = REPORT) -> list[str]:
     """Where ``document`` departs from its schema, by JSON path; empty when it is valid."""
-    import jsonschema  # slow to import, and only a report needs it
-
-    validator = jsonschema.Draft202012Validator(load_schema(name))
-    errors = sorted(validator.iter_errors(document), key=lambda error: error.json_path)
-    return [f"{error.json_path}: {_short(error.message)}" for error in errors]
-
-
-def _short(message: str) -> str:
-    if len(message) <= _LONGEST:
-        return message
-    half = _LONGEST // 2
-    return f"{message[:half]} ... {message[-half:]}"
+    return schema.schema_errors(document, name)

@@ -21,8 +21,9 @@ def test_required_engines_mean_that_the_wheel_is_tested() -> None:
     assert "site-packages" in str(pytest_llmperf.__file__)
 
 
-def test_the_schema_ships() -> None:
-    assert load_schema("report-v1")["$schema"].endswith("2020-12/schema")
+@pytest.mark.parametrize("name", ["report-v1", "baseline-v1"])
+def test_the_schemas_ship(name: str) -> None:
+    assert load_schema(name)["$schema"].endswith("2020-12/schema")
 
 
 def test_type_information_ships() -> None:

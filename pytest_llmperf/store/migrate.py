@@ -1,0 +1,49 @@
+"""Documents of older versions, read as if they were written today.
+
+A step is a pure function from a document of one version to the same document of the next one; it
+need not touch ``schema_version``. A step that has been released is never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .base import StoreError
+
+#: The version that is written.
+VERSION = "1.0"
+
+Step = Callable[[dict[str, Any]], dict[str, Any]]
+
+#: From the version that a step reads to the version that it leads to, and the step.
+STEPS: Mapping[str, tuple[str, Step]] = {}
+
+
+def migrated(
+    document: Mapping[str, Any],
+    where: str,
+    *,
+    steps: Mapping[str, tuple[str, Step]] | None = None,
+    version: str = VERSION,
+) -> dict[str, Any]:
+    """``document`` in ``version``; it is left as it is. ``where`` it was found is for the error.
+
+    Raises :class:`StoreError` for a version that no chain of steps leads away from.
+    """
+    known = STEPS if steps is None else steps
+    current = dict(document)
+    while (found := current.get("schema_version")) != version:
+        if not isinstance(found, str) or found not in known:
+            raise StoreError(_unknown(found, where, version, known))
+        following, step = known[found]
+        current = {**step(current), "schema_version": following}
+    return current
+
+
+def _unknown(found: object, where: str, version: str, known: Mapping[str, object]) -> str:
+    read = ", ".join([*known, version])
+    return (
+        f"{where} has schema_version {found!r}, and this pytest-llmperf reads {read}: if a newer "
+        "pytest-llmperf wrote it, install that one here too; else restore it."
+    )
