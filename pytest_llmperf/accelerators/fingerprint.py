@@ -7,18 +7,26 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from pytest_llmperf.records import Accelerator, Scalar
+from pytest_llmperf.records import Accelerator, Device, Scalar
 
 from . import host as machine
 
 #: Details of a device that change what it can do. A detail no probe gave is left out.
 _MATCHED = ("power_limit_w", "mig", "ecc", "compute_partition", "memory_partition")
+#: Details of what lies between a device and a server: changed on purpose, now and then.
+_BENEATH = ("driver", "vbios")
+_POWER_CLASS_W = 10
 
 
-def environment(accelerator: Accelerator) -> dict[str, Scalar]:
+def environment(
+    accelerator: Accelerator, *, pinned: Sequence[int] | None = None
+) -> dict[str, Scalar]:
     """The facts that must be equal for two runs to be comparable; ``None`` where unknown.
 
-    Where the devices of an accelerator differ in one of them, the values are joined.
+    A product's name tells its form factor ("H100 PCIe") and a slice's its profile ("MIG 1g.10gb").
+    Power caps are in classes of 10 W. ``pinned`` are the cores that a server on the processor is
+    kept on: their number counts, not which they are. Where the devices of an accelerator differ in
+    a fact, the values are joined.
     """
     facts: dict[str, Scalar] = {
         "vendor": accelerator.vendor,
@@ -29,9 +37,32 @@ def environment(accelerator: Accelerator) -> dict[str, Scalar]:
     }
     for name in _MATCHED:
         if any(name in device.details for device in accelerator.devices):
-            facts[name] = _common([device.details.get(name) for device in accelerator.devices])
+            facts[name] = _common([_fact(device, name) for device in accelerator.devices])
+    if accelerator.vendor == "cpu":
+        facts["cpu_cores_pinned"] = None if pinned is None else len(pinned)
     if accelerator.vendor != "remote":
         facts |= _processor()
+    return facts
+
+
+def block(accelerator: Accelerator) -> dict[str, Scalar]:
+    """This very machine and these very devices: launches in one block share their luck.
+
+    Of an endpoint that runs elsewhere only that is known.
+    """
+    devices = ", ".join(sorted(device.uuid for device in accelerator.devices))
+    remote = accelerator.vendor == "remote"
+    return {"machine": None if remote else machine.machine_id(), "devices": devices}
+
+
+def beneath(accelerator: Accelerator) -> dict[str, Scalar]:
+    """What a server stands on and may change under it: driver, firmware, kernel, C library."""
+    facts: dict[str, Scalar] = {}
+    for name in _BENEATH:
+        if any(device.details.get(name) is not None for device in accelerator.devices):
+            facts[name] = _common([device.details.get(name) for device in accelerator.devices])
+    if accelerator.vendor != "remote":
+        facts |= {"kernel": platform.release(), "libc": " ".join(platform.libc_ver())}
     return facts
 
 
@@ -63,6 +94,14 @@ def _processor() -> dict[str, Scalar]:
 
 def _gib(amount: int | None) -> int | None:
     return None if amount is None else round(amount / 2**30)
+
+
+def _fact(device: Device, name: str) -> Scalar:
+    value = device.details.get(name)
+    # Tools and drivers report the same cap with different fractions of a watt.
+    if name == "power_limit_w" and isinstance(value, int | float):
+        return round(value / _POWER_CLASS_W) * _POWER_CLASS_W
+    return value
 
 
 def _common(values: Sequence[Scalar]) -> Scalar:

@@ -12,7 +12,9 @@ from .place import Accelerator
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerRequest:
-    """What a test asks for with ``llm_server(...)``; equal requests share one launch."""
+    """What a test asks for with ``llm_server(...)``; equal requests share one launch.
+
+    ``reference`` is the server that it is compared with, launch by launch, where a gate asks."""
 
     engine: str
     model: str | None = None
@@ -22,6 +24,7 @@ class ServerRequest:
     python: str | None = None
     timeout_s: float | None = None
     url: str | None = None
+    reference: ServerRequest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +106,10 @@ class ServerIdentity:
 class LaunchRecord:
     """One start of a server, whether it came up or not.
 
-    ``server_id`` is shared by all launches of the same request. ``failure`` is the one-sentence
-    summary of a launch that never became ready. ``launched`` is false for an attached endpoint.
+    ``server_id`` is shared by all launches of the same request. ``subject`` is what exactly ran,
+    where that is compared or remembered; :mod:`pytest_llmperf.launch.subject` names its facts.
+    ``failure`` is the one-sentence summary of a launch that never became ready. ``launched`` is
+    false for an attached endpoint.
     """
 
     id: str
@@ -123,6 +128,7 @@ class LaunchRecord:
     startup_time_s: float | None
     log: str | None
     failure: str | None = None
+    subject: Mapping[str, Json] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,6 @@ from pytest_llmperf.accelerators import host
 from pytest_llmperf.accelerators.base import run_tool
 from pytest_llmperf.accelerators.cpu import CpuProbe
 from pytest_llmperf.accelerators.detect import detect, memory_in_use
-from pytest_llmperf.accelerators.fingerprint import environment
-from pytest_llmperf.accelerators.fingerprint import host as host_facts
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.records import Accelerator, Device, Scalar, Vendor
 
@@ -182,44 +180,3 @@ def test_threads_per_core_and_governor(tmp_path: Path) -> None:
     assert host.threads_per_core(tmp_path) == 2
     assert host.governor(tmp_path) == "performance"
     assert host.threads_per_core(tmp_path / "absent") is None
-
-
-# --- fingerprint -----------------------------------------------------------------------------
-
-
-def test_the_environment_says_what_must_match() -> None:
-    detail: dict[str, Scalar] = {
-        "driver": "570.1",
-        "power_limit_w": 700.0,
-        "mig": False,
-        "vbios": "96.00",
-    }
-    facts = environment(made("nvidia", "NVIDIA H100 80GB HBM3", detail, detail))
-    assert facts["vendor"] == "nvidia"
-    assert facts["product"] == "NVIDIA H100 80GB HBM3"
-    assert (facts["count"], facts["memory_gib"]) == (2, 80)
-    assert (facts["power_limit_w"], facts["mig"]) == (700.0, False)
-    assert "driver" not in facts
-    assert "vbios" not in facts
-    assert facts["cpu_cores_allowed"] == len(host.cores_allowed())
-
-
-def test_devices_that_differ_do_not_pass_for_equal() -> None:
-    facts = environment(made("nvidia", "X", {"power_limit_w": 700.0}, {"power_limit_w": 500.0}))
-    assert facts["power_limit_w"] == "700.0, 500.0"
-
-
-def test_a_remote_endpoint_has_nothing_of_this_host() -> None:
-    assert set(environment(made("remote", "SambaNova SN40L"))) == {
-        "vendor",
-        "product",
-        "count",
-        "memory_gib",
-    }
-
-
-def test_the_hosts_facts_are_plain_values() -> None:
-    facts = host_facts()
-    assert facts["hostname"]
-    assert facts["memory_gib"]
-    assert all(isinstance(value, str | int | float | None) for value in facts.values())
