@@ -1,0 +1,209 @@
+"""``pytest-llmperf baseline``: the accepted levels of a store, and who moved them why."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from pytest_llmperf.errors import LlmPerfError
+from pytest_llmperf.records import Level, Observation
+
+from . import accounts, git
+from .history import History, histories
+from .where import add_store, opened
+from .words import Commands, command, count
+
+#: Sessions that a level rests on at most, unless --last says otherwise: older ones tell of a
+#: machine and an engine that may not be there any more.
+_MOST = 20
+
+
+def add_to(commands: Commands) -> None:
+    parser = command(
+        commands,
+        "baseline",
+        "accept, list, show, compare and prune what a store remembers",
+        example='pytest-llmperf baseline accept test_chat --reason "sglang 0.5.23 is slower here"',
+    )
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    _add_accept(actions)
+    _add_list(actions)
+    _add_show(actions)
+    _add_diff(actions)
+    _add_prune(actions)
+
+
+# --- accept -----------------------------------------------------------------------------------
+
+
+def _add_accept(actions: Commands) -> None:
+    parser = command(
+        actions,
+        "accept",
+        "make what was observed last the level that later sessions are judged by",
+        example='pytest-llmperf baseline accept test_chat --reason "faster attention kernel"',
+        more="Without --last: the sessions since the last level that had the same subject as the\n"
+        f"newest one, at most {_MOST}. Old levels are kept.",
+    )
+    parser.set_defaults(run=_accept)
+    parser.add_argument(
+        "names", nargs="*", metavar="KEY|SUBSTRING", help="of keys or tests; without any, all keys"
+    )
+    parser.add_argument("--reason", required=True, type=_text, help="why, for those who come later")
+    parser.add_argument("--last", type=_whole, metavar="N", help="the last N sessions instead")
+    parser.add_argument("--author", type=_text, help="who (default: as git is configured)")
+    add_store(parser)
+
+
+def _accept(arguments: argparse.Namespace) -> int:
+    author = arguments.author or git.author()
+    if author is None:
+        raise LlmPerfError(
+            "nobody to name: git knows no user.name and no user.email here. Give --author."
+        )
+    with opened(arguments.store) as store:
+        chosen = [
+            (history, sessions)
+            for history in histories(store, arguments.names)
+            if (sessions := _acceptable(history, arguments.last))
+        ]
+        if not chosen:
+            raise LlmPerfError(
+                "nothing to accept: no session is newer than the accepted levels. Run pytest with "
+                "the store first, or give --last N to accept sessions of before."
+            )
+        for history, sessions in chosen:
+            level = _level(history.key, sessions, arguments.reason, author)
+            store.accept(level)
+            print(*accounts.accepted(history, sessions), sep="\n")
+    return 0
+
+
+def _acceptable(history: History, last: int | None) -> tuple[Observation, ...]:
+    """The sessions that a new level would rest on; none where the level rests on them already."""
+    if last is not None:
+        chosen = history.sessions[-last:]
+    else:
+        new = history.since(history.level)
+        chosen = tuple(s for s in new if s.subject == new[-1].subject)[-_MOST:]
+    return () if chosen == history.under(history.level) else chosen
+
+
+def _level(key: str, sessions: Iterable[Observation], reason: str, author: str) -> Level:
+    from pytest_llmperf.store.documents import new_id
+
+    return Level(
+        id=new_id(),
+        key=key,
+        created=datetime.now(UTC).isoformat(),
+        observations=tuple(session.id for session in sessions),
+        reason=reason,
+        author=author,
+        commit=git.commit(),
+    )
+
+
+# --- list, show, diff -------------------------------------------------------------------------
+
+
+def _add_list(actions: Commands) -> None:
+    parser = command(
+        actions,
+        "list",
+        "every key with its sessions, its level and its newest value",
+        example="pytest-llmperf baseline list --store sqlite:///perf.db",
+    )
+    parser.set_defaults(run=_list)
+    add_store(parser)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    with opened(arguments.store) as store:
+        found = histories(store)
+    print(*(accounts.listed(found) or ["The store is empty."]), sep="\n")
+    return 0
+
+
+def _add_show(actions: Commands) -> None:
+    parser = command(
+        actions,
+        "show",
+        "everything that the store remembers of a key",
+        example="pytest-llmperf baseline show test_chat",
+    )
+    parser.set_defaults(run=_show)
+    parser.add_argument("name", metavar="KEY", help="the key, or a part of it or of the test")
+    add_store(parser)
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    with opened(arguments.store) as store:
+        for history in histories(store, [arguments.name]):
+            print(*accounts.shown(history), "", sep="\n")
+    return 0
+
+
+def _add_diff(actions: Commands) -> None:
+    parser = command(
+        actions,
+        "diff",
+        "the newest session against the accepted level, and what else changed",
+        example="pytest-llmperf baseline diff test_chat",
+        more="It shows figures and judges nothing; `pytest-llmperf trend` and the gates judge.",
+    )
+    parser.set_defaults(run=_diff)
+    parser.add_argument("names", nargs="*", metavar="KEY", help="default: all keys")
+    add_store(parser)
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    with opened(arguments.store) as store:
+        found = histories(store, arguments.names)
+    for history in found:
+        print(*accounts.differing(history), "", sep="\n")
+    if not found:
+        print("The store is empty.")
+    return 0
+
+
+# --- prune ------------------------------------------------------------------------------------
+
+
+def _add_prune(actions: Commands) -> None:
+    parser = command(
+        actions,
+        "prune",
+        "forget old sessions",
+        example="pytest-llmperf baseline prune --older-than 365",
+        more="What a level rests on is kept, however old.",
+    )
+    parser.set_defaults(run=_prune)
+    parser.add_argument("--older-than", required=True, type=_whole, metavar="DAYS")
+    add_store(parser)
+
+
+def _prune(arguments: argparse.Namespace) -> int:
+    from pytest_llmperf.store.documents import moment
+
+    limit = datetime.now(UTC) - timedelta(days=arguments.older_than)
+    with opened(arguments.store) as store:
+        gone = store.prune(lambda session: moment(session.created) >= limit)
+        left = len(store.observations())
+    print(f"{count(gone, 'session')} removed, {left:,} left.")
+    return 0
+
+
+# --- shared -----------------------------------------------------------------------------------
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it must not be empty")
+    return text.strip()

@@ -1,0 +1,34 @@
+"""What git knows about the person and the checkout."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+_TIMEOUT_S = 5.0
+
+
+def author() -> str | None:
+    """ "Name <address>" as git is configured here, or what there is of it."""
+    name, address = _ask("config", "user.name"), _ask("config", "user.email")
+    if name and address:
+        return f"{name} <{address}>"
+    return name or address
+
+
+def commit() -> str | None:
+    """The commit that is checked out in the current directory; ``None`` outside of a checkout."""
+    return _ask("rev-parse", "HEAD")
+
+
+def _ask(*args: str) -> str | None:
+    git = shutil.which("git")
+    if git is None:
+        return None
+    try:
+        done = subprocess.run(
+            [git, *args], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -1,0 +1,88 @@
+"""What the commands share: how they are declared, and how tables and differences are told."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gates.compare import Difference
+from pytest_llmperf.metrics.units import format_number, format_value
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+else:
+    Commands = object
+
+#: Exit statuses of commands that judge.
+EXIT_TROUBLE = 1
+EXIT_WORSE = 10
+#: False-alarm rate of one call of a command that judges, shared by the rows that decide.
+ALPHA = 0.01
+
+
+def command(
+    commands: Commands, name: str, what: str, *, example: str, more: str = ""
+) -> argparse.ArgumentParser:
+    """A command's parser: ``what`` in a few words, ``more`` in lines of its own, an example."""
+    return commands.add_parser(
+        name,
+        help=what,
+        description=f"{what[0].upper()}{what[1:]}.\n\n{more}".strip(),
+        epilog=f"example:\n{indented(example)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def table(rows: Sequence[Sequence[str]], headers: Sequence[str], *, right: str = "") -> list[str]:
+    """An aligned table; the columns whose headings are listed in ``right`` are set to the right."""
+    from tabulate import tabulate
+
+    aligned = right.split(",")
+    align = ["right" if header in aligned else "left" for header in headers]
+    # The heading goes in as a row, or tabulate pads its columns; numbers are formatted already.
+    text = tabulate([headers, *rows], tablefmt="plain", disable_numparse=True, colalign=align)
+    head, *body = (line.rstrip() for line in text.splitlines())
+    return [head, "-" * max(map(len, (head, *body))), *body]
+
+
+def percent(fraction: float | None, *, signed: bool = True) -> str:
+    """A fraction as people read it; "-" where there is none."""
+    if fraction is None:
+        return "-"
+    rounded = round(fraction * 100, 2)
+    plus = "+" if signed and rounded > 0 else ""
+    return f"{plus}{format_number(rounded + 0.0, digits=3)} %"
+
+
+def value_text(value: float | None, unit: str) -> str:
+    if value is not None and math.isinf(value):
+        return "unbounded"
+    return "-" if value is None else format_value(value, unit)
+
+
+def interval_text(difference: Difference) -> str:
+    """ "-7.5..-4.7 %", or "-" where there is none."""
+    if difference.low is None or difference.high is None:
+        return "-"
+    low, high = (f"{100 * end:+.1f}" for end in (difference.low, difference.high))
+    return f"{low}..{high} %"
+
+
+def level_text(confidence: float) -> str:
+    """A confidence, never rounded up to what it is not: "99 %", "99.66 %", "99.995 %"."""
+    digits = max(0, math.ceil(-math.log10(1 - confidence) - 1e-9) - 1)
+    scale = 10.0**digits
+    return (
+        f"{math.floor(100 * confidence * scale + 1e-6) / scale:.{digits}f}".rstrip("0").rstrip(".")
+        + " %"
+    )
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

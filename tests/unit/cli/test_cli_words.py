@@ -1,0 +1,57 @@
+"""How the commands put numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_llmperf.cli.words import count, level_text, percent, table, value_text
+
+
+@pytest.mark.parametrize(
+    ("gates", "said"),
+    [
+        (1, "99 %"),
+        (2, "99.5 %"),
+        (3, "99.66 %"),
+        (7, "99.85 %"),
+        (20, "99.95 %"),
+        (200, "99.995 %"),
+    ],
+)
+def test_a_confidence_is_never_rounded_up(gates: int, said: str) -> None:
+    confidence = 1 - 0.01 / gates
+    assert level_text(confidence) == said
+    assert float(said.removesuffix(" %")) / 100 <= confidence + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("fraction", "said"),
+    [
+        (None, "-"),
+        (0.0, "0 %"),
+        (0.0614, "+6.14 %"),
+        (-0.5, "-50 %"),
+        (0.00001, "0 %"),
+        (-0.00001, "0 %"),
+    ],
+)
+def test_percent(fraction: float | None, said: str) -> None:
+    assert percent(fraction) == said
+
+
+def test_values() -> None:
+    assert value_text(None, "ms") == "-"
+    assert value_text(float("inf"), "ms") == "unbounded"
+    assert value_text(0.99, "1") == "99 %"
+    assert count(1, "launch", "launches") == "1 launch"
+    assert count(1200, "session") == "1,200 sessions"
+
+
+def test_a_table_sets_figures_to_the_right() -> None:
+    rows = [["a", "1 ms", "x"], ["long", "1,000 ms", ""]]
+    assert table(rows, ["name", "value", ""], right="value") == [
+        "name     value",
+        "-----------------",
+        "a         1 ms  x",
+        "long  1,000 ms",
+    ]
