@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from typing import Literal
 
 from pytest_llmperf.metrics import units
-from pytest_llmperf.records import Limit, Run, Verdict
+from pytest_llmperf.records import Limit, RegressionGate, Run, Verdict
 
 #: Up to this many failures may be bad luck: the run is repeated once.
 FEW = 2
+_NEVER = 1e-12  # a chance that is not worth a figure
 
 
 def should_repeat(run: Run) -> bool:
@@ -34,21 +38,87 @@ def failures_recur(runs: Sequence[Run]) -> str | None:
     return None
 
 
-def fail_for_requests(limit: Limit, why: str, device: str) -> Verdict:
-    """The verdict of a gate whose measurement failed requests, for the reason ``why``."""
+def failures_exceed(candidate: Sequence[Run], reference: Sequence[Run], alpha: float) -> str | None:
+    """Why the candidate fails more requests than the reference, or ``None``.
+
+    By Fisher's exact test, one-sided at ``alpha``: requests of all the runs, the repeated ones too,
+    that were sent and that failed. None sent on a side is no evidence.
+    """
+    ours, theirs = _counted(candidate), _counted(reference)
+    if not all((ours.sent, theirs.sent, ours.failed)):
+        return None
+    chance = _at_least(ours.failed, ours.sent, ours.failed + theirs.failed, ours.sent + theirs.sent)
+    if chance >= alpha:
+        return None
+    named = _causes(cause for run in candidate for cause in run.failed.items())
+    return (
+        f"more requests failed than on the reference: {ours.failed} of {ours.sent}{named} against "
+        f"{theirs.failed} of {theirs.sent} (equal servers do so {_how_often(chance)})"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    sent: int
+    failed: int
+
+
+def _counted(runs: Sequence[Run]) -> _Count:
+    return _Count(sum(run.sent for run in runs), sum(_failures(run) for run in runs))
+
+
+def _at_least(failed: int, sent: int, all_failed: int, all_sent: int) -> float:
+    """The chance that ``failed`` or more of ``all_failed`` failures fall on a side that sent
+    ``sent`` of ``all_sent`` requests."""
+
+    def log_choose(n: int, k: int) -> float:
+        return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+    total = log_choose(all_sent, all_failed)
+    others = all_sent - sent
+    most = min(all_failed, sent)
+    chances = (
+        math.exp(log_choose(sent, mine) + log_choose(others, all_failed - mine) - total)
+        for mine in range(max(failed, all_failed - others), most + 1)
+    )
+    return min(1.0, math.fsum(chances))
+
+
+def _how_often(chance: float) -> str:
+    if chance < _NEVER:
+        return "next to never"
+    return f"1 time in {units.format_number(1 / chance, digits=2)}"
+
+
+def fail_for_requests(
+    gate: Limit | RegressionGate,
+    why: str,
+    device: str,
+    *,
+    mode: Literal["ab", "history"] = "ab",
+) -> Verdict:
+    """The verdict of a gate whose measurement failed requests, for the reason ``why``.
+
+    ``mode`` is that of a regression gate.
+    """
+    limit = gate if isinstance(gate, Limit) else None
+    regression = gate if isinstance(gate, RegressionGate) else None
+    name = limit.kind if limit else "regression gate"
     return Verdict(
-        kind=limit.kind,
-        mode="limits",
-        metric=limit.metric,
-        unit=units.row_of(limit.metric).unit,
+        kind=limit.kind if limit else "regression",
+        mode="limits" if limit else mode,
+        metric=gate.metric,
+        unit=units.row_of(gate.metric).unit,
         verdict="fail",
         reason_code="requests_failed",
         reason=(
-            f"{why}; the {limit.kind} of {units.spoken(limit.metric)} on {device} fails with them "
-            f"({limit.source})"
+            f"{why}; the {name} of {units.spoken(gate.metric)} on {device} fails with them "
+            f"({gate.source})"
         ),
-        source=limit.source,
-        limit=limit.limit,
+        source=gate.source,
+        limit=limit.limit if limit else None,
+        loss_to_catch=regression.loss_to_catch if regression else None,
+        allow=regression.allow if regression else None,
     )
 
 
@@ -57,6 +127,15 @@ def _failures(run: Run) -> int:
 
 
 def _told(run: Run) -> str:
-    causes = Counter(run.failed).most_common()
-    named = ", ".join(cause if len(causes) == 1 else f"{count} {cause}" for cause, count in causes)
-    return f"{_failures(run)} of {run.sent}" + (f" ({named})" if named else "")
+    return f"{_failures(run)} of {run.sent}{_causes(run.failed.items())}"
+
+
+def _causes(counted: Iterable[tuple[str, int]]) -> str:
+    """ " (2 timeout, 1 cut)", or the cause alone where there is only one; empty without any."""
+    causes: Counter[str] = Counter()
+    for cause, count in counted:
+        causes[cause] += count
+    named = ", ".join(
+        cause if len(causes) == 1 else f"{count} {cause}" for cause, count in causes.most_common()
+    )
+    return f" ({named})" if named else ""

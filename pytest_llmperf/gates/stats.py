@@ -100,7 +100,7 @@ def detectable_shift(sigma: float, n_launches: int, level: float) -> float:
     written, is a fifth too small with three launches.
     """
     df = n_launches - 1
-    return _noncentrality(df, t_quantile(df, 1 - level / 2)) * sigma / math.sqrt(n_launches)
+    return noncentrality(df, t_quantile(df, 1 - level / 2)) * sigma / math.sqrt(n_launches)
 
 
 @lru_cache(maxsize=256)
@@ -118,7 +118,8 @@ def normal_quantile(probability: float) -> float:
 
 
 @lru_cache(maxsize=256)
-def _noncentrality(df: int, critical: float) -> float:
+def noncentrality(df: int, critical: float) -> float:
+    """The shift, in standard errors, that exceeds ``critical`` with probability :data:`POWER`."""
     from scipy.special import nctdtrinc
 
     return float(nctdtrinc(df, 1 - POWER, critical))

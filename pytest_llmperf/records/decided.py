@@ -40,7 +40,15 @@ class Verdict:
     ``observed`` and the interval are in the metric's unit; ``difference`` is observed / limit - 1.
     ``covered`` is false when the gate could not be judged because something was missing, which is
     always red; noise is not. ``detectable_loss`` is the smallest loss, as a fraction, that these
-    data could have shown.
+    data could have shown. ``n_launches`` counts the candidate's.
+
+    Of a regression gate: ``against`` says in words what it was compared with, ``reference`` is that
+    one's value in the unit. ``loss`` is how much worse the candidate is, as a fraction, whichever
+    direction is good; ``loss_low`` and ``loss_high`` are the bounds that decide (a loss is shown
+    when the lower one is above ``allow``, excluded when the upper one is below
+    ``loss_to_catch``). ``look`` of the ``looks`` declared beforehand is the one at which it was
+    decided, ``n_pairs`` how many pairs of launches there were. ``changed`` are the differences
+    between the two subjects, in words.
     """
 
     kind: Literal["floor", "ceiling", "regression"]
@@ -66,3 +74,12 @@ class Verdict:
     detectable_loss: float | None = None
     loss_to_catch: float | None = None
     allow: float | None = None
+    against: str = ""
+    reference: float | None = None
+    loss: float | None = None
+    loss_low: float | None = None
+    loss_high: float | None = None
+    n_pairs: int = 0
+    look: int | None = None
+    looks: int | None = None
+    changed: tuple[str, ...] = ()

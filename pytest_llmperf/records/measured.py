@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .chunks import Chunks
+from .common import Side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +108,7 @@ class Run:
 
     ``metrics`` holds every base metric and the standard percentiles by canonical name.
     ``valid`` is false when the run must not be judged; ``invalid_reasons`` say why in words.
+    ``side`` and ``pair`` place it in an A/B comparison; ``pair`` counts from 0, ``None`` outside.
     """
 
     launch_id: str
@@ -126,3 +128,5 @@ class Run:
     cached_tokens_total: int | None
     token_source: str | None
     client: ClientHealth
+    side: Side = "candidate"
+    pair: int | None = None
