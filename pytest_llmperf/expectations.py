@@ -129,19 +129,45 @@ def _source(item: pytest.Item) -> str:
 def request_from_mark(mark: pytest.Mark | None, settings: Settings) -> ServerRequest | None:
     if mark is None:
         url = settings.urls.get("")
-        return ServerRequest(engine="endpoint", url=url) if url else None
+        request = ServerRequest(engine="endpoint", url=url) if url else None
+        return request and replace(request, reference=_referred(request, settings))
     request = _call(_server, mark, "llm_server")
-    model = settings.models.get(request.model or "", request.model)
-    request = replace(
+    request = _by_options(request, settings)
+    reference = _referred(request, settings)
+    if settings.urls:
+        request = _attached(request, settings)
+    return replace(request, reference=reference)
+
+
+def _by_options(request: ServerRequest, settings: Settings) -> ServerRequest:
+    reference = request.reference
+    return replace(
         request,
-        model=model,
+        model=settings.models.get(request.model or "", request.model),
         python=request.python or settings.python,
         timeout_s=settings.server_timeout_s or request.timeout_s,
         accelerator=request.accelerator or settings.accelerator,
+        reference=reference and _by_options(reference, settings),
     )
-    if settings.urls:
-        return _attached(request, settings)
-    return request
+
+
+def _referred(request: ServerRequest, settings: Settings) -> ServerRequest | None:
+    """What ``request`` is compared with: options say it louder than the marker."""
+    said = settings.reference
+    if settings.mode == "smoke" or settings.calibrate:
+        return None
+    if not said.given:
+        return request.reference
+    if said.url is not None:
+        return ServerRequest(
+            engine="endpoint", model=request.model, url=said.url, accelerator=request.accelerator
+        )
+    return replace(
+        request,
+        python=said.python or request.python,
+        args=request.args if said.args is None else said.args,
+        reference=None,
+    )
 
 
 def _attached(request: ServerRequest, settings: Settings) -> ServerRequest:
@@ -166,6 +192,7 @@ def _server(
     timeout: str | float | None = None,
     python: str | None = None,
     url: str | None = None,
+    reference: Mapping[str, Any] | None = None,
 ) -> ServerRequest:
     if not engine or not isinstance(engine, str):
         raise UsageMistake(f"llm_server({engine!r}): expected the name of an engine.")
@@ -176,7 +203,7 @@ def _server(
     if engine not in ("endpoint", "sim") and not model:
         raise UsageMistake(f'llm_server({engine!r}) needs model="...", a name or a directory.')
     words = shlex.split(args) if isinstance(args, str) else [str(word) for word in args]
-    return ServerRequest(
+    request = ServerRequest(
         engine=engine,
         model=model,
         args=tuple(words),
@@ -186,6 +213,27 @@ def _server(
         timeout_s=_seconds(timeout) if timeout is not None else None,
         url=check_url(url) if url else None,
     )
+    if reference is None:
+        return request
+    own: dict[str, Any] = {"engine": engine, "model": model, "args": args, "env": env}
+    own |= {"accelerator": accelerator, "timeout": timeout, "python": python, "url": url}
+    return replace(request, reference=_reference_server(own, reference))
+
+
+def _reference_server(own: Mapping[str, Any], reference: Mapping[str, Any]) -> ServerRequest:
+    """The server of ``llm_server(reference={...})``: like its own but for what is named."""
+    if not reference or not hasattr(reference, "items"):
+        raise UsageMistake(
+            f"llm_server(reference={reference!r}): expected what differs from the server itself, "
+            'such as reference={"args": "--chunked-prefill-size 2048"}.'
+        )
+    for key in reference:
+        if key not in own:
+            raise UsageMistake(f"llm_server(reference=...) has no {key!r}.{nearest(key, own)}")
+    said = {**own, **reference}
+    if "url" in reference and "engine" not in reference:
+        said = {"engine": "endpoint", "url": reference["url"], "model": said["model"]}
+    return _server(**said)
 
 
 def _seconds(value: str | float) -> float:

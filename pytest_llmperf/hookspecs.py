@@ -32,6 +32,17 @@ def pytest_llmperf_fingerprint(
     """
 
 
+@pytest.hookspec(firstresult=True)
+def pytest_llmperf_comparable(
+    config: pytest.Config, current: dict[str, Any], baseline: dict[str, Any]
+) -> bool | None:
+    """Whether a level that was accepted in the environment ``baseline`` holds in ``current``.
+
+    Asked only where the two differ in a fact. The first implementation that answers decides;
+    without one such a level is refused.
+    """
+
+
 @pytest.hookspec
 def pytest_llmperf_verdict(config: pytest.Config, item: pytest.Item, verdict: Verdict) -> None:
     """A gate of ``item`` was decided; called in the process that ran the test, once per gate."""

@@ -10,8 +10,9 @@ import pytest
 MODES = ("off", "smoke", "on")
 
 MARKERS = {
-    "llm_server": "llm_server(engine, *, model, args, env, accelerator, timeout, python): the "
-    "server this test needs; tests that ask for the same one share a launch.",
+    "llm_server": "llm_server(engine, *, model, args, env, accelerator, timeout, python, "
+    "reference): the server this test needs; tests that ask for the same one share a launch. "
+    "reference={'args': ...} says how the server that llm_no_regression compares it with differs.",
     "llm_workload": "llm_workload(name, **fields): what is asked of the server: a preset (chat, "
     "reasoning, summarize, mlperf-r1, shared-prefix, sessions), a .json or .jsonl file of prompts "
     "or arrivals, or a Workload. Its fields: input_tokens, output_tokens, length_spread, "
@@ -59,6 +60,8 @@ INI = {
         "20%",
         "how much the output rate may change from the first to the last third of a run",
     ),
+    "llmperf_store": ("", "default of --llmperf-store"),
+    "llmperf_pairs": ("12", "default of --llmperf-pairs"),
     "llmperf_cache_dir": (
         "",
         "where models made on the spot are kept (default: pytest-llmperf under the user's cache)",
@@ -118,6 +121,64 @@ def add_options(parser: pytest.Parser) -> None:
         type=float,
         metavar="SECONDS",
         help="how long a server may take to become ready (default: by engine and model)",
+    )
+    group.addoption(
+        "--llmperf-reference-python",
+        metavar="PATH",
+        help="compare with the engine of this Python interpreter, in launches that alternate with "
+        "those of the candidate",
+    )
+    group.addoption(
+        "--llmperf-reference-args",
+        metavar="ARGS",
+        help="compare with a server that is started with these arguments in place of those in "
+        "llm_server(args=...)",
+    )
+    group.addoption(
+        "--llmperf-reference-url",
+        metavar="URL",
+        help="compare with this running endpoint",
+    )
+    group.addoption(
+        "--llmperf-pairs",
+        type=int,
+        metavar="N",
+        help="the most pairs of launches in a comparison with a reference (default 12); fewer "
+        "when everything is decided before",
+    )
+    group.addoption(
+        "--llmperf-budget",
+        metavar="TIME",
+        help="the most time a comparison with a reference may take, such as 20m; it makes fewer "
+        "pairs then",
+    )
+    group.addoption(
+        "--llmperf-aa",
+        action="store_true",
+        help="compare a server with itself: what is found then is noise",
+    )
+    group.addoption(
+        "--llmperf-plan",
+        action="store_true",
+        help="print what would be launched and which loss each gate could see, and run nothing",
+    )
+    group.addoption(
+        "--llmperf-store",
+        metavar="WHERE",
+        help="remember what was measured: a directory made to be committed, or sqlite:///FILE or "
+        "postgresql://... (default: the ini value llmperf_store)",
+    )
+    group.addoption(
+        "--llmperf-update-baseline",
+        action="store_true",
+        help="accept the level that a test has measured if its gates are green",
+    )
+    group.addoption(
+        "--llmperf-calibrate",
+        type=int,
+        metavar="N",
+        help="judge nothing: launch each server N times as it is and remember how much its figures "
+        "differ from launch to launch",
     )
     group.addoption(
         "--llmperf-url",

@@ -25,7 +25,7 @@ from .options import TERMINAL
 from .records import Accelerator, ServerRequest
 from .session.collect import Results
 from .session.core import PerfSession
-from .session.environment import describe
+from .session.environment import describe, here
 from .session.fragment import fragment_for
 from .session.handle import LlmPerf, ServerHandle
 from .session.judge import error_for
@@ -46,6 +46,7 @@ def activate(config: pytest.Config) -> Runtime:
     if _RUNTIME not in config.stash:
         try:
             settings = Settings.from_config(config)
+            _check_plan(config, settings)
         except UsageMistake as mistake:
             raise pytest.UsageError(str(mistake)) from None
         runtime = config.stash[_RUNTIME] = Runtime(config, settings)
@@ -54,6 +55,13 @@ def activate(config: pytest.Config) -> Runtime:
             runtime.collector = Collector(config, runtime)
             config.pluginmanager.register(runtime.collector, "llmperf-collector")
     return config.stash[_RUNTIME]
+
+
+def _check_plan(config: pytest.Config, settings: Settings) -> None:
+    if settings.plan_only and config.getoption("dist", "no") != "no":
+        raise UsageMistake(
+            "--llmperf-plan goes without -n: under pytest-xdist this process sees no tests."
+        )
 
 
 def _is_worker(config: pytest.Config) -> bool:
@@ -68,7 +76,9 @@ class Runtime:
         self.settings = settings
         self.collector: Collector | None = None
         self._described = False
-        self.session = PerfSession(settings, self._progress(), engines=self._offered_engines)
+        self.session = PerfSession(
+            settings, self._progress(), engines=self._offered_engines, here=here(config)
+        )
 
     # --- collection -------------------------------------------------------------------------
 
@@ -125,6 +135,16 @@ class Runtime:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.session.plan(_expectations(session.items))
+        if self.settings.plan_only:
+            reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+            for line in ("", *self.session.plan_lines()):
+                if reporter is not None:
+                    reporter.write_line(line)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self) -> bool | None:
+        """With ``--llmperf-plan`` nothing runs."""
+        return True if self.settings.plan_only else None
 
     # --- running ----------------------------------------------------------------------------
 
@@ -243,7 +263,7 @@ def serve(
     block = session.block(request)
     try:
         block.open()
-        yield ServerHandle(block)
+        yield session.handle(request)
     finally:
         block.close()
 
@@ -303,7 +323,7 @@ class Collector:
             self.runtime.session.close()
         except LlmPerfError as error:
             self.results.problems.append(str(error))
-        if self.config.option.collectonly:
+        if self.config.option.collectonly or self.runtime.settings.plan_only:
             return
         stopped = bool(session.shouldstop or session.shouldfail)
         if exitstatus in _JUDGED and not stopped:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +18,26 @@ from pytest_llmperf.metrics.bounds import HealthBounds
 from pytest_llmperf.options import MODES
 
 Mode = Literal["off", "smoke", "on"]
+#: With fewer nothing can be decided: see gates.design.
+_FEWEST_PAIRS = 4
+#: With fewer launches nothing can be said of their noise: see gates.noise.
+_FEWEST_TO_CALIBRATE = 6
 #: Spelled units of a bound, and how many of its own unit one of them is.
 _SHARES = {"": 1.0, "%": 0.01}
 _TIMES = {"ms": 1.0, "s": 1000.0, "us": 0.001}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceOptions:
+    """How the reference of every comparison differs from the candidate; ``None``: not at all."""
+
+    python: str | None = None
+    args: tuple[str, ...] | None = None
+    url: str | None = None
+
+    @property
+    def given(self) -> bool:
+        return any(value is not None for value in (self.python, self.args, self.url))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +48,10 @@ class Settings:
     server of the suite. ``models`` maps a model named in a marker to the one to load instead.
     ``family_alpha`` is the false-alarm rate of all gates together, ``family`` their number, 0 for
     the number of gates collected. ``launch_cv`` is the spread between launches that is assumed
-    where too few were made to see it. ``health`` says when a run is not the server's.
+    where too few were made to see it. ``pairs`` is the most of a comparison with a reference.
+    ``store`` says where results are remembered, "" nowhere. ``calibrate`` measures noise and judges
+    nothing. ``health`` says when a run is not the
+    server's.
     """
 
     mode: Mode
@@ -49,6 +70,14 @@ class Settings:
     cache_dir: Path
     lock_dir: Path | None
     family: int
+    reference: ReferenceOptions
+    pairs: int
+    budget_s: float | None = None
+    compare_with_itself: bool = False
+    plan_only: bool = False
+    store: str = ""
+    update_baseline: bool = False
+    calibrate: bool = False
     family_alpha: float = 0.01
     launch_cv: float = 0.03
     health: HealthBounds = field(default_factory=HealthBounds)
@@ -57,10 +86,12 @@ class Settings:
     def from_config(cls, config: pytest.Config) -> Settings:
         """Raises :class:`~pytest_llmperf.errors.UsageMistake` naming option, value and remedy."""
         option = config.getoption
+        calibrating = _calibrating(config)
         return cls(
             mode=_mode(option("llmperf") or config.getini("llmperf")),
             report=_path(config, option("llmperf_report")),
-            launches=_count(config, "llmperf_launches"),
+            launches=calibrating or _count(config, "llmperf_launches"),
+            calibrate=calibrating is not None,
             runs=_count(config, "llmperf_runs"),
             strict=bool(option("llmperf_strict")),
             progress=not option("llmperf_no_progress"),
@@ -74,6 +105,13 @@ class Settings:
             cache_dir=_cache_dir(config),
             lock_dir=_path(config, option("llmperf_lock_dir")),
             family=_family(config),
+            reference=_reference(config),
+            pairs=_pairs_of_launches(config),
+            budget_s=_budget(option("llmperf_budget")),
+            compare_with_itself=bool(option("llmperf_aa")),
+            plan_only=bool(option("llmperf_plan")),
+            store=str(option("llmperf_store") or config.getini("llmperf_store")),
+            update_baseline=bool(option("llmperf_update_baseline")),
             health=_health(config),
         )
 
@@ -112,6 +150,65 @@ def _family(config: pytest.Config) -> int:
             f"ini value llmperf_family = {text!r}: expected a number of gates, or 0 to count."
         )
     return int(text)
+
+
+def _reference(config: pytest.Config) -> ReferenceOptions:
+    python, args, url = (
+        config.getoption(f"llmperf_reference_{name}") for name in ("python", "args", "url")
+    )
+    if url is not None and (python is not None or args is not None):
+        raise UsageMistake(
+            "--llmperf-reference-url names a server that runs already; it does not go together "
+            "with --llmperf-reference-python or --llmperf-reference-args."
+        )
+    return ReferenceOptions(
+        python=str(config.invocation_params.dir / python) if python else None,
+        args=None if args is None else tuple(_split(args)),
+        url=check_url(url) if url else None,
+    )
+
+
+def _calibrating(config: pytest.Config) -> int | None:
+    """Launches of each server in a calibration."""
+    launches: int | None = config.getoption("llmperf_calibrate")
+    if launches is None:
+        return None
+    if launches < _FEWEST_TO_CALIBRATE or launches % 2:
+        raise UsageMistake(
+            f"--llmperf-calibrate={launches}: expected an even number of at least "
+            f"{_FEWEST_TO_CALIBRATE} launches; neighbours make pairs."
+        )
+    if not (config.getoption("llmperf_store") or config.getini("llmperf_store")):
+        raise UsageMistake(
+            "--llmperf-calibrate remembers what it finds; say where with --llmperf-store DIRECTORY."
+        )
+    return launches
+
+
+def _split(args: str) -> list[str]:
+    try:
+        return shlex.split(args)
+    except ValueError as error:
+        raise UsageMistake(f"--llmperf-reference-args={args!r}: {error}.") from None
+
+
+def _pairs_of_launches(config: pytest.Config) -> int:
+    pairs = _count(config, "llmperf_pairs")
+    if pairs < _FEWEST_PAIRS or pairs % 2:
+        raise UsageMistake(
+            f"--llmperf-pairs={pairs}: expected an even number of at least {_FEWEST_PAIRS}; "
+            "launches alternate in blocks of two pairs."
+        )
+    return pairs
+
+
+def _budget(text: str | None) -> float | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h)\s*", text)
+    if match is None or not float(match[1]):
+        raise UsageMistake(f"--llmperf-budget={text!r}: expected a time such as 20m or 1.5h.")
+    return float(match[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600}[match[2]]
 
 
 def _health(config: pytest.Config) -> HealthBounds:

@@ -91,7 +91,8 @@ class Sim:
             engine=self.name,
             version="simulated",
             model=as_text(card.get("id")),
-            args=as_object(answers.get("/server_info")),
+            # How fast this launch happens to be is its luck, not what it was told.
+            args={k: v for k, v in as_object(answers.get("/server_info")).items() if k != "pace"},
             max_context_tokens=as_whole(card.get("max_model_len")),
         )
 

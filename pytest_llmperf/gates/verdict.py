@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from pytest_llmperf.metrics import units
 from pytest_llmperf.records import RegressionGate, Verdict
@@ -50,25 +51,26 @@ def message(verdicts: Sequence[Verdict]) -> str:
     return "\n".join([first, *(headline(other) for other in others)])
 
 
-def not_judged(gate: RegressionGate) -> Verdict:
-    """The verdict of an ``llm_no_regression``, which nothing can judge yet: never a silent pass."""
-    row = units.row_of(gate.metric)
-    loss = f"{units.format_number(gate.loss_to_catch * 100)}%"
+def no_comparison(
+    gate: RegressionGate,
+    code: str,
+    why: str,
+    *,
+    covered: bool,
+    mode: Literal["ab", "history"] = "ab",
+) -> Verdict:
+    """The verdict of an ``llm_no_regression`` that had nothing to compare with: never a silent
+    pass."""
     return Verdict(
         kind="regression",
-        mode="history",
+        mode=mode,
         metric=gate.metric,
-        unit=row.unit,
+        unit=units.row_of(gate.metric).unit,
         verdict="inconclusive",
-        reason_code="not_judged",
-        reason=(
-            f'NOT judged: llm_no_regression({gate.metric}="{loss}") needs an accepted level or a '
-            "reference to compare with, and this version judges floors and ceilings only; declare "
-            f"{'llm_floor' if row.direction == 'higher' else 'llm_ceiling'} or remove the marker "
-            f"({gate.source})"
-        ),
+        reason_code=code,
+        reason=f"{why} ({gate.source})",
         source=gate.source,
-        covered=False,
+        covered=covered,
         loss_to_catch=gate.loss_to_catch,
         allow=gate.allow,
     )

@@ -20,6 +20,7 @@ from pytest_llmperf.records import (
     Accelerator,
     LaunchRecord,
     MetricValue,
+    NoiseProfile,
     Run,
     Scalar,
     Verdict,
@@ -74,6 +75,7 @@ def launch_entry(record: LaunchRecord) -> Entry:
     entry["env"] = dict(redact_env(record.env))
     entry["args"] = plain(redact_mapping(record.args))
     entry["failure"] = record.failure and redact_text(record.failure)
+    entry["subject"] = record.subject and plain(record.subject)
     return entry
 
 
@@ -84,15 +86,39 @@ def measurement_entry(
     workload: Workload,
     runs: Sequence[Run],
     summary: Mapping[str, Summarised],
+    *,
+    reference: str | None = None,
 ) -> Entry:
-    """One workload measured on one server, with every run, valid or not."""
+    """One workload measured on one server, with every run, valid or not; ``reference`` is the id
+    of the measurement that it was compared with."""
     return {
         "id": id,
         "test": test,
         "server": server_id,
+        "reference": reference,
         "workload": {"asked": _fields(workload), "sent": _sent(runs)},
         "runs": [_run_entry(run) for run in runs],
         "summary": {name: _summary_entry(name, value) for name, value in summary.items()},
+    }
+
+
+def noise_entry(test: str, profile: NoiseProfile, detectable: Mapping[str, float | None]) -> Entry:
+    """What a calibration found; ``detectable`` is the loss in reach, by metric."""
+    return {
+        "test": test,
+        "launches": profile.launches,
+        "metrics": {
+            name: {
+                "run_sigma": plain(profile.run_sigma.get(name)),
+                "launch_sigma": plain(profile.launch_sigma[name]),
+                "pair_sigma": plain(sigma),
+                "pair_df": profile.pair_df,
+                "lag1": plain(profile.lag1.get(name)),
+                "bimodal": name in profile.bimodal,
+                "detectable_loss": plain(detectable.get(name)),
+            }
+            for name, sigma in profile.pair_sigma.items()
+        },
     }
 
 
@@ -184,6 +210,8 @@ def _run_entry(run: Run) -> Entry:
             "source": run.token_source,
         },
         "client": _fields(run.client),
+        "side": run.side,
+        "pair": plain(run.pair),
     }
 
 
@@ -297,6 +325,7 @@ def assemble(
         "sweeps": sweeps,
         "tests": tests,
         "gates": gates,
+        "noise": _last(parts, "noise", "test"),
         "verdict": overall(gates, tests),
         "counts": _counts(servers, measurements, tests, gates),
         "exit_status": plain(exit_status),

@@ -16,6 +16,8 @@ _SIMULATED = "SIMULATED: these figures come from the simulator and describe no h
 _PROBLEMS = {"broken": "broken", "could_not_measure": "could not be measured"}
 
 Document = Mapping[str, Any]
+#: Start-up times that are told one by one.
+_FEW_TIMES = 4
 
 
 def summary_lines(document: Document) -> list[str]:
@@ -24,6 +26,7 @@ def summary_lines(document: Document) -> list[str]:
         server_lines(document),
         measurement_table(document),
         *(_sweep_section(document, sweep) for sweep in document["sweeps"]),
+        noise_table(document),
         gate_table(document),
         reason_lines(document),
         problem_lines(document),
@@ -53,7 +56,7 @@ def _server_line(server: Mapping[str, Any]) -> str:
     took = [launch["startup_time_s"] for launch in launches if launch["startup_time_s"] is not None]
     parts = [what, server["model"] or "model unknown"]
     if took:
-        parts.append("up after " + ", ".join(f"{format_number(s, digits=3)} s" for s in took))
+        parts.append(f"up after {_seconds(took)}")
     if any(not launch["launched"] for launch in launches):
         parts.append(f"attached at {launches[-1]['url']}")
     if failed := sum(launch["failure"] is not None for launch in launches):
@@ -61,6 +64,15 @@ def _server_line(server: Mapping[str, Any]) -> str:
     if server["simulated"]:
         parts.append("SIMULATED")
     return " | ".join(parts)
+
+
+def _seconds(took: Sequence[float]) -> str:
+    """Each of a few start-up times, of many the least and the largest."""
+    few = took if len(took) <= _FEW_TIMES else (min(took), max(took))
+    shown = [format_number(each, digits=3) for each in few]
+    if few is not took:
+        return f"{shown[0]} to {shown[1]} s ({_count(len(took), 'launch', 'launches')})"
+    return ", ".join(f"{each} s" for each in shown)
 
 
 # --- measurements ----------------------------------------------------------------------------
@@ -80,6 +92,8 @@ def _measurement_row(entry: Mapping[str, Any]) -> list[str]:
     asked = entry["workload"]["asked"]
     shape = f"{asked['input_tokens']}/{asked['output_tokens']} x{asked['concurrency']}"
     lines = [_short(entry["test"]), f"{asked['name']} {shape}"]
+    if any(run["side"] == "reference" for run in entry["runs"]):
+        lines.append("the reference")
     if entry["simulated"]:
         lines.append("SIMULATED")
     valid = [run for run in entry["runs"] if run["valid"]]
@@ -159,6 +173,29 @@ def _worst(value: Any) -> str:
     return "unbounded" if isinstance(value, Mapping) else _number(value, "ms")
 
 
+# --- noise -----------------------------------------------------------------------------------
+
+
+def noise_table(document: Document) -> list[str]:
+    """What calibrations found: a row for each metric whose reach was asked for."""
+    rows = [
+        [f"{_short(entry['test'])}\n{units.spoken(name)}", *_noise_cells(found), _kinds(found)]
+        for entry in document["noise"]
+        for name, found in entry["metrics"].items()
+        if found["detectable_loss"] is not None
+    ]
+    return _table(rows, ["noise", "runs", "launches", "pairs", "catches", "launches are"])
+
+
+def _noise_cells(found: Mapping[str, Any]) -> list[str]:
+    names = ("run_sigma", "launch_sigma", "pair_sigma", "detectable_loss")
+    return [_percent(found[name]) for name in names]
+
+
+def _kinds(found: Mapping[str, Any]) -> str:
+    return "of two kinds" if found["bimodal"] else "alike"
+
+
 # --- gates -----------------------------------------------------------------------------------
 
 
@@ -198,11 +235,25 @@ def _demand(gate: Mapping[str, Any]) -> str:
 
 
 def _difference(gate: Mapping[str, Any]) -> str:
+    if gate["kind"] == "regression":
+        return _loss(gate)
     shown = _percent(gate["difference"], signed=True)
     if gate["ci_low"] is None or gate["ci_high"] is None or not gate["limit"]:
         return shown
     low, high = (100 * (gate[end] / gate["limit"] - 1) for end in ("ci_low", "ci_high"))
     return f"{shown}\n{low:+.1f}..{high:+.1f}"
+
+
+def _loss(gate: Mapping[str, Any]) -> str:
+    """How much worse, and between what bounds."""
+    if gate["loss"] is None:
+        return "-"
+    word = "worse" if gate["loss"] > 0 else "better"
+    shown = f"{_percent(abs(gate['loss']))} {word}"
+    if gate["loss_low"] is None or gate["loss_high"] is None:
+        return shown
+    low, high = (100 * gate[end] for end in ("loss_low", "loss_high"))
+    return f"{shown}\n{low:+.1f}..{high:+.1f} lost"
 
 
 def _percent(fraction: float | None, *, signed: bool = False) -> str:

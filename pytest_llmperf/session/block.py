@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from pytest_llmperf.accelerators.detect import memory_in_use
@@ -25,10 +26,12 @@ from pytest_llmperf.metrics.bounds import HealthBounds
 from pytest_llmperf.models import is_tiny, materialize
 from pytest_llmperf.records import (
     Accelerator,
+    Json,
     LaunchRecord,
     Placement,
     Run,
     ServerRequest,
+    Side,
     Workload,
 )
 
@@ -54,6 +57,8 @@ class Surroundings:
     bounds: HealthBounds
     client_processes: int | None
     api_key: str | None
+    #: Whether it matters what exactly runs in a server.
+    subjects: bool
     remember: Callable[[LaunchRecord], None]
 
 
@@ -66,8 +71,12 @@ class Block:
     accelerator: Accelerator
     around: Surroundings
     planned: list[Workload] = field(default_factory=list)
+    side: Side = "candidate"
+    #: What this launch is for, where that is not counted from one to so many.
+    stage: str = ""
     launched: int = 0
     live: LiveServer | None = None
+    subject: Mapping[str, Json] = field(default_factory=dict)
     _runs: dict[Workload, list[Run]] = field(default_factory=dict)
     _lock: DeviceLock | None = None
     _memory_before: int | None = None
@@ -77,6 +86,11 @@ class Block:
         """Names the request in reports: equal requests have equal ids, in every process."""
         digest = hashlib.sha256(repr(self.request).encode()).hexdigest()[:8]
         return f"{self.request.engine}-{digest}"
+
+    @property
+    def _has_subject(self) -> bool:
+        compared = self.side == "reference" or self.request.reference is not None
+        return compared or self.around.subjects
 
     @property
     def attached(self) -> bool:
@@ -97,6 +111,7 @@ class Block:
         """Make sure a server is up; raises ServerError with nothing left running."""
         if self.live is None:
             self.live = self._attach() if self.attached else self._launch()
+            self.subject = self.live.record.subject or self.subject
         return self.live
 
     def close(self) -> None:
@@ -110,6 +125,26 @@ class Block:
             if self._lock is not None:
                 self._lock.release()
                 self._lock = None
+
+    def warm_up(self, workloads: Iterable[Workload]) -> float:
+        """Send the warm-up requests of ``workloads``; the seconds that a launch which measures
+        them all will take, start-up included."""
+        live = self.open()
+        seconds = live.record.startup_time_s or 0.0
+        for workload in workloads:
+            self.around.progress.update(partial(self._run_line, workload, None, None))
+            seconds += live.warm_up(workload, processes=self.around.client_processes)
+        self.around.progress.clear()
+        return seconds
+
+    def measure_pair(self, workload: Workload, pair: int) -> None:
+        """Measure ``workload`` on the launch that is up, for a pair of launches."""
+        self._measure_here(workload, pair=pair)
+        self.around.progress.clear()
+
+    def runs(self, workload: Workload) -> tuple[Run, ...]:
+        """Every run of ``workload`` so far."""
+        return tuple(self._runs.get(workload, ()))
 
     def measure_point(self, workload: Workload, doing: str) -> Measurement:
         """Measure ``workload`` on the launch that is up, and no other; ``doing`` is shown."""
@@ -133,13 +168,18 @@ class Block:
             if self._seen(workload) < wanted:
                 self._measure_others(wanted)
         self.around.progress.clear()
-        runs = tuple(self._runs[workload])
+        return self.result(workload)
+
+    def result(self, workload: Workload) -> Measurement:
+        """What was measured of ``workload`` so far."""
+        runs = self.runs(workload)
         return Measurement(
             id=f"{self.id}:{_digest(workload)}",
             server_id=self.id,
             workload=workload,
             runs=runs,
             summary=summarise(runs),
+            subject=self.subject,
         )
 
     def _seen(self, workload: Workload) -> int:
@@ -156,27 +196,28 @@ class Block:
                     # the server's side or ours, its own test will tell.
                     self.open().check()
 
-    def _measure_here(self, workload: Workload) -> None:
+    def _measure_here(self, workload: Workload, pair: int | None = None) -> None:
         live = self.open()
 
         def show(index: int | None, progress: LoadProgress | None) -> None:
             self.around.progress.update(lambda: self._run_line(workload, index, progress))
 
-        self._runs.setdefault(workload, []).extend(
-            live.measure(
-                workload,
-                show,
-                statistics=self.around.statistics,
-                bounds=self.around.bounds,
-                processes=self.around.client_processes,
-            )
+        runs = live.measure(
+            workload,
+            show,
+            statistics=self.around.statistics,
+            bounds=self.around.bounds,
+            processes=self.around.client_processes,
+            visit=pair or 0,
         )
+        placed = (replace(run, side=self.side, pair=pair) for run in runs)
+        self._runs.setdefault(workload, []).extend(placed)
 
     def _run_line(
         self, workload: Workload, index: int | None, progress: LoadProgress | None
     ) -> str:
         """What a waiting person sees: which launch, which run, how far, how fast, how long yet."""
-        launch = f"launch {self.launched}/{self.around.launches}"
+        launch = self.stage or f"launch {self.launched}/{self.around.launches}"
         parts = ["attached" if self.attached else launch]
         if index is None or progress is None:
             parts.append(f"{workload.name}: warming up")
@@ -197,6 +238,7 @@ class Block:
             accelerator=self.accelerator,
             headers=(("Authorization", f"Bearer {key}"),) if key else (),
             remember=self.around.remember,
+            with_subject=self._has_subject,
         )
 
     def _launch(self) -> LiveServer:
@@ -235,6 +277,7 @@ class Block:
                 held_fds=self._lock.descriptors if self._lock else (),
                 on_progress=self._show_start,
                 remember=self.around.remember,
+                with_subject=self._has_subject,
             )
         except BaseException:
             release_port(port)

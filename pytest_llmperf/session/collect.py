@@ -44,6 +44,8 @@ class Results:
         if fragment is None:
             return
         self.fragments.append(fragment)
+        fresh = (each for each in fragment.get("problems", ()) if each not in self.problems)
+        self.problems += fresh
         if report.failed and _outcome(fragment) != "failed":
             self._ours_failed += 1
 
@@ -70,7 +72,7 @@ class Results:
             self.fragments,
             environment=self._environment(session, config),
             command=["pytest", *config.invocation_params.args],
-            seed=None,
+            seed=next((f["seed"] for f in self.fragments if f.get("seed") is not None), None),
             created=datetime.now(UTC).isoformat(),
             complete=complete and not self.missing,
             exit_status=exit_status,

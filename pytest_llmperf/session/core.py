@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,19 +14,28 @@ from pytest_llmperf.engines.base import Engine
 from pytest_llmperf.engines.registry import resolve
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.expectations import Expectation
+from pytest_llmperf.gates.design import Prior
 from pytest_llmperf.records import (
     Accelerator,
     Device,
     LaunchRecord,
+    NoiseProfile,
+    RegressionGate,
     ServerRequest,
+    Side,
     Verdict,
     Workload,
 )
 from pytest_llmperf.settings import Settings
+from pytest_llmperf.store import StoreError
 
 from .block import Block, Surroundings
+from .duel import Duel, Rules
 from .handle import LlmPerf, ServerHandle
 from .judge import Bench, judge, select_here, unmeasured
+from .measurement import Measurement
+from .memory import Here, Memory, Past
+from .planning import USUAL, Asked, Premises, plan_lines, reach
 from .progress import Progress
 
 API_KEY_VARIABLE = "LLMPERF_API_KEY"
@@ -39,8 +50,15 @@ class PerfSession:
         progress: Progress,
         *,
         engines: Callable[[], Mapping[str, Engine]],
+        here: Here,
     ) -> None:
         self.settings = settings
+        self.memory: Memory | None = None
+        if settings.store and settings.mode == "on":
+            self.memory = Memory(settings.store, here, update=settings.update_baseline)
+        self.problems: list[str] = []
+        #: What a calibration found, by test.
+        self.profiles: dict[str, NoiseProfile] = {}
         self.progress = progress
         self.launches: list[LaunchRecord] = []
         self.family = settings.family
@@ -48,7 +66,11 @@ class PerfSession:
         self._engines = engines
         self._offered: Mapping[str, Engine] | None = None
         self._blocks: dict[ServerRequest, Block] = {}
+        self._duels: dict[ServerRequest, Duel] = {}
+        #: Decides the order of launches; drawn anew in each session, and reported.
+        self.seed = secrets.randbits(32)
         self._planned: dict[ServerRequest, list[Workload]] = {}
+        self._gates: dict[ServerRequest, dict[Workload, list[RegressionGate]]] = {}
         self._statistics: tuple[str, ...] = ()
         self._accelerators: dict[str | None, Accelerator] = {}
 
@@ -82,26 +104,79 @@ class PerfSession:
         names: dict[str, None] = {}
         for expectation in expectations:
             names |= dict.fromkeys(limit.metric for limit in expectation.limits)
+            names |= dict.fromkeys(gate.metric for gate in expectation.regressions)
             if expectation.server is None or expectation.workload is None:
                 continue
+            if expectation.regressions:
+                gates = self._gates.setdefault(expectation.server, {})
+                known = gates.setdefault(expectation.workload, [])
+                known += [gate for gate in expectation.regressions if gate not in known]
             workloads = self._planned.setdefault(expectation.server, [])
             if expectation.workload not in workloads:
                 workloads.append(expectation.workload)
         self._statistics = tuple(names)
+
+    def plan_lines(self) -> list[str]:
+        """What would be launched for the tests that :meth:`plan` was told of, for people."""
+        asked = [
+            Asked(request=request, workloads=workloads, gates=self._gates.get(request, {}))
+            for request, workloads in self._planned.items()
+        ]
+        return list(plan_lines(asked, self._premises()))
+
+    def _premises(self) -> Premises:
+        return Premises(
+            launches=self.settings.launches,
+            most_pairs=self.settings.pairs,
+            family=max(1, self.family),
+            family_alpha=self.settings.family_alpha,
+            assumed_sigma=math.sqrt(2) * self.settings.launch_cv,
+            noise=lambda request, workload: self._noise(request, workload)[1],
+        )
 
     # --- running ----------------------------------------------------------------------------
 
     def block(self, request: ServerRequest) -> Block:
         """The block of a request; the same one for every test that asks for it."""
         if request not in self._blocks:
-            self._blocks[request] = Block(
-                request=request,
-                engine=self.engine(request.engine),
-                accelerator=self.accelerator(request),
-                around=self._surroundings(),
-                planned=self._planned.get(request, []),
-            )
+            planned = self._planned.get(request, [])
+            self._blocks[request] = self._new_block(request, planned, "candidate")
         return self._blocks[request]
+
+    def _new_block(self, request: ServerRequest, planned: list[Workload], side: Side) -> Block:
+        return Block(
+            request=request,
+            engine=self.engine(request.engine),
+            accelerator=self.accelerator(request),
+            around=self._surroundings(),
+            planned=planned,
+            side=side,
+        )
+
+    def handle(self, request: ServerRequest) -> ServerHandle:
+        """What the ``llm_server`` fixture of a request is."""
+        return ServerHandle(self.block(request), self._duel(request))
+
+    def _duel(self, request: ServerRequest) -> Duel | None:
+        gates = self._gates.get(request)
+        if request.reference is None or not gates:
+            return None
+        if request not in self._duels:
+            candidate = self.block(request)
+            self._duels[request] = Duel(
+                candidate=candidate,
+                reference=self._new_block(request.reference, candidate.planned, "reference"),
+                gates=gates,
+                priors=lambda workload: self._noise(request, workload)[0],
+                rules=Rules(
+                    alpha=self.settings.family_alpha / max(1, self.family),
+                    most_pairs=self.settings.pairs,
+                    budget_s=self.settings.budget_s,
+                    compare_with_itself=self.settings.compare_with_itself,
+                    seed=self.seed,
+                ),
+            )
+        return self._duels[request]
 
     def engine(self, name: str) -> Engine:
         if self._offered is None:
@@ -134,7 +209,70 @@ class PerfSession:
             return []
         if perf.declared is None:
             return unmeasured(expectation, error)
-        return judge(expectation, perf.declared, perf.server.accelerator, self.bench)
+        measured, accelerator = perf.declared, perf.server.accelerator
+        if self.settings.calibrate:
+            self._calibrate(measured, expectation, accelerator)
+            return []
+        past = self._recall(measured, expectation, accelerator)
+        verdicts = judge(expectation, measured, accelerator, self.bench, past)
+        self._keep(measured, expectation, accelerator, verdicts)
+        return verdicts
+
+    def _recall(
+        self, measured: Measurement, expectation: Expectation, accelerator: Accelerator
+    ) -> Past | StoreError | None:
+        """What a regression gate without a reference is judged by; a broken store is told by it."""
+        if self.memory is None or not expectation.regressions or measured.comparison is not None:
+            return None
+        try:
+            return self.memory.recall(measured, expectation, accelerator)
+        except StoreError as error:
+            return error
+
+    def _calibrate(
+        self, measured: Measurement, expectation: Expectation, accelerator: Accelerator
+    ) -> None:
+        if self.memory is not None and expectation.server is not None:
+            profile = self.memory.calibrate(measured, expectation.server, accelerator)
+            self.profiles[expectation.nodeid] = profile
+
+    def in_reach(self, profile: NoiseProfile) -> dict[str, float | None]:
+        """The loss that a comparison could show for each metric of a calibration: those of gates
+        and the usual ones."""
+        names = dict.fromkeys((*self._statistics, *USUAL))
+        premises = self._premises()
+        return {
+            name: reach(name, profile.pair_sigma[name], premises)
+            for name in names
+            if name in profile.pair_sigma
+        }
+
+    def _noise(
+        self, request: ServerRequest, workload: Workload
+    ) -> tuple[Mapping[str, Prior], NoiseProfile | None]:
+        """What a calibration found, as priors of gates."""
+        if self.memory is None:
+            return {}, None
+        profile = self.memory.profile(request, workload, self.accelerator(request))
+        if profile is None:
+            return {}, None
+        sure = {n: s for n, s in profile.pair_sigma.items() if n not in profile.bimodal}
+        return {n: Prior(sigma=s, df=profile.pair_df) for n, s in sure.items() if s > 0}, profile
+
+    def _keep(
+        self,
+        measured: Measurement,
+        expectation: Expectation,
+        accelerator: Accelerator,
+        verdicts: Sequence[Verdict],
+    ) -> None:
+        if self.memory is None:
+            return
+        try:
+            self.memory.keep(measured, expectation, accelerator, verdicts)
+        except StoreError as error:
+            if str(error) not in self.problems:
+                self.problems.append(str(error))
 
     @property
     def bench(self) -> Bench:
@@ -160,6 +298,10 @@ class PerfSession:
 
     def close(self) -> None:
         """Stop whatever still runs; pytest's own teardown normally did already."""
+        if self.memory is not None:
+            self.memory.close()
+        for duel in self._duels.values():
+            duel.close()
         for block in self._blocks.values():
             block.close()
 
@@ -180,6 +322,7 @@ class PerfSession:
             statistics=self._statistics,
             bounds=self.settings.health,
             client_processes=self.settings.client_processes,
+            subjects=self.memory is not None,
             api_key=os.environ.get(API_KEY_VARIABLE),
             remember=lambda record: self.launches.append(record),
         )

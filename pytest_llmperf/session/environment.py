@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Mapping
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from pytest_llmperf.accelerators import fingerprint
 from pytest_llmperf.records import Accelerator, Scalar
 from pytest_llmperf.report import document
 
+from .memory import Facts, Here
+
 #: Packages whose versions can explain a difference between two reports.
 _PACKAGES = ("pytest", "pytest-llmperf", "sglang", "torch", "transformers", "vllm", "uvloop")
 _GIT_TIMEOUT_S = 5.0
@@ -25,8 +28,7 @@ _GIT_TIMEOUT_S = 5.0
 
 def describe(config: pytest.Config, accelerator: Accelerator) -> dict[str, Any]:
     """The report's ``environment``, JSON-plain; asks hooks to add to the fingerprint."""
-    match = dict(fingerprint.environment(accelerator))
-    config.hook.pytest_llmperf_fingerprint(config=config, accelerator=accelerator, facts=match)
+    match = match_facts(config, accelerator)
     return document.environment_entry(
         accelerators=[accelerator],
         key=_key(match),
@@ -37,6 +39,31 @@ def describe(config: pytest.Config, accelerator: Accelerator) -> dict[str, Any]:
         python=f"{platform.python_implementation()} {platform.python_version()}",
         packages=package_versions(),
         **git_facts(config.rootpath),
+    )
+
+
+def match_facts(config: pytest.Config, accelerator: Accelerator) -> dict[str, Scalar]:
+    """The facts that must be equal for two runs to be compared, with what hooks add."""
+    facts = dict(fingerprint.environment(accelerator))
+    config.hook.pytest_llmperf_fingerprint(config=config, accelerator=accelerator, facts=facts)
+    return facts
+
+
+def here(config: pytest.Config) -> Here:
+    """This place, for the memory of a session: asked once each."""
+
+    def comparable(current: Facts, baseline: Facts) -> bool:
+        return bool(
+            config.hook.pytest_llmperf_comparable(
+                config=config, current=dict(current), baseline=dict(baseline)
+            )
+        )
+
+    return Here(
+        directory=config.invocation_params.dir,
+        facts=partial(match_facts, config),
+        git=cache(partial(git_facts, config.rootpath)),
+        comparable=comparable,
     )
 
 
@@ -57,7 +84,7 @@ def package_versions() -> dict[str, str]:
 
 
 def git_facts(root: Path) -> dict[str, Any]:
-    """Commit and cleanness of the checkout that holds the tests; ``None`` where there is none."""
+    """Commit and cleanness of the checkout that holds the tests, ``None`` where there is none."""
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return {"commit": None, "branch": None, "dirty": None}

@@ -42,17 +42,14 @@ def fragment_for(
     declared = perf.declared if perf else None
     facts = {
         "environment": environment(_accelerator(expectation, session)),
+        "seed": session.seed if expectation.regressions else None,
+        "problems": session.problems,
         "launches": [document.launch_entry(record) for record in session.drain_launches()],
         "measurements": [
-            document.measurement_entry(
-                id=_entry_id(measurement, expectation),
-                test=expectation.nodeid,
-                server_id=measurement.server_id,
-                workload=measurement.workload,
-                runs=measurement.runs,
-                summary=measurement.summary,
-            )
+            _measurement_entry(each, expectation)
             for measurement in measurements
+            for each in (measurement, measurement.reference)
+            if each is not None
         ],
         "sweeps": [
             document.sweep_entry(
@@ -72,6 +69,7 @@ def fragment_for(
             )
             for verdict in (perf.verdicts if perf else [])
         ],
+        "noise": _noise(expectation, session),
         "tests": [
             document.test_entry(
                 test=expectation.nodeid,
@@ -82,6 +80,26 @@ def fragment_for(
         ],
     }
     return Fragment(facts=facts, properties=list(junit.properties(facts)))
+
+
+def _noise(expectation: Expectation, session: PerfSession) -> list[dict[str, Any]]:
+    profile = session.profiles.get(expectation.nodeid)
+    if profile is None:
+        return []
+    return [document.noise_entry(expectation.nodeid, profile, session.in_reach(profile))]
+
+
+def _measurement_entry(measurement: Measurement, expectation: Expectation) -> dict[str, Any]:
+    reference = measurement.reference
+    return document.measurement_entry(
+        id=_entry_id(measurement, expectation),
+        test=expectation.nodeid,
+        server_id=measurement.server_id,
+        workload=measurement.workload,
+        runs=measurement.runs,
+        summary=measurement.summary,
+        reference=_entry_id(reference, expectation) if reference else None,
+    )
 
 
 def _accelerator(expectation: Expectation, session: PerfSession) -> Accelerator:

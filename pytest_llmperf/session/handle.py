@@ -15,6 +15,7 @@ from pytest_llmperf.metrics.sweep import read_search
 from pytest_llmperf.records import Accelerator, Json, Verdict, Workload
 
 from .block import Block
+from .duel import Duel
 from .measurement import Measurement
 from .sweep import Points, Sweep, run_sweep
 
@@ -22,8 +23,9 @@ from .sweep import Points, Sweep, run_sweep
 class ServerHandle:
     """A server that is up. It stays valid when the session launches the server anew."""
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: Block, duel: Duel | None = None) -> None:
         self._block = block
+        self._duel = duel
 
     @property
     def url(self) -> str:
@@ -64,7 +66,10 @@ class ServerHandle:
         return self._block.open().asides.page()
 
     def measure(self, workload: Workload) -> Measurement:
-        """Measure a workload, unless it was measured before; ``llm_perf.run()`` does this."""
+        """Measure a workload, unless it was measured before, and its reference where a gate
+        compares the two; ``llm_perf.run()`` does this."""
+        if self._duel is not None and self._duel.concerns(workload):
+            return self._duel.measure(workload)
         return self._block.measure(workload)
 
     def measure_point(self, workload: Workload, doing: str) -> Measurement:

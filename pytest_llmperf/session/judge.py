@@ -9,14 +9,25 @@ from functools import partial
 from pytest_llmperf.accelerators.names import match_rank
 from pytest_llmperf.errors import GateError, Inconclusive, LimitMissed, Regressed
 from pytest_llmperf.expectations import Expectation
-from pytest_llmperf.gates.failures import fail_for_requests, failures_recur
+from pytest_llmperf.gates.failures import fail_for_requests, failures_exceed, failures_recur
+from pytest_llmperf.gates.history import LEARNING, judge_history
 from pytest_llmperf.gates.limits import judge_limit
+from pytest_llmperf.gates.regression import judge_ab
 from pytest_llmperf.gates.select import Selection, select_limits
-from pytest_llmperf.gates.verdict import is_red, message, not_judged, worst_first
+from pytest_llmperf.gates.verdict import is_red, message, no_comparison, worst_first
 from pytest_llmperf.metrics import units
 from pytest_llmperf.records import Accelerator, Limit, RegressionGate, Verdict
+from pytest_llmperf.store import StoreError
 
+from .comparison import Comparison
 from .measurement import Measurement
+from .memory import Past
+
+_NO_REFERENCE = (
+    "nothing to compare with: name a reference with --llmperf-reference-python, "
+    "--llmperf-reference-args, --llmperf-reference-url or llm_server(reference={...}), or remember "
+    "levels with --llmperf-store"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +45,99 @@ def judge(
     measurement: Measurement,
     accelerator: Accelerator,
     bench: Bench,
+    past: Past | StoreError | None = None,
 ) -> list[Verdict]:
-    """Every gate of a test, decided; the worst first."""
+    """Every gate of a test, decided; the worst first. ``past`` is what is remembered of it, or why
+    the memory cannot be read."""
     selection = select_here(expectation, accelerator)
     verdicts = [*selection.missing]
     verdicts += [_judge_one(limit, measurement, accelerator, bench) for limit in selection.limits]
-    verdicts += [not_judged(gate) for gate in expectation.regressions]
+    verdicts += [
+        _judge_regression(gate, measurement, accelerator, bench, past)
+        for gate in expectation.regressions
+    ]
     return worst_first(verdicts)
+
+
+def _judge_regression(
+    gate: RegressionGate,
+    measurement: Measurement,
+    accelerator: Accelerator,
+    bench: Bench,
+    past: Past | StoreError | None,
+) -> Verdict:
+    if measurement.comparison is not None:
+        return _judge_duel(gate, measurement, measurement.comparison, accelerator, bench)
+    if past is None:
+        return no_comparison(gate, "no_reference", _NO_REFERENCE, covered=False, mode="history")
+    if isinstance(past, StoreError):
+        return no_comparison(gate, "store_broken", str(past), covered=False, mode="history")
+    return _judge_history(gate, measurement, past, accelerator, bench)
+
+
+def _judge_history(
+    gate: RegressionGate,
+    measurement: Measurement,
+    past: Past,
+    accelerator: Accelerator,
+    bench: Bench,
+) -> Verdict:
+    if past.refused is not None:
+        return no_comparison(gate, "environment", past.refused, covered=False, mode="history")
+    if past.level is None and past.sessions < LEARNING:
+        told = f"LEARNING {past.sessions}/{LEARNING}: so many sessions are remembered; "
+        told += "accept a level when there are enough (pytest-llmperf baseline accept)"
+        return no_comparison(gate, "learning", told, covered=True, mode="history")
+    if past.level is None:
+        told = f"no accepted level, though {past.sessions} sessions are remembered: move it with "
+        told += f"pytest-llmperf baseline accept {past.key} --reason TEXT"
+        return no_comparison(gate, "no_level", told, covered=False, mode="history")
+    if why := failures_recur(measurement.runs):
+        return fail_for_requests(gate, why, accelerator.product, mode="history")
+    return judge_history(
+        gate,
+        measurement.by_launch(gate.metric),
+        past.launches(gate.metric),
+        alpha=bench.family_alpha,
+        family=bench.family,
+        device=accelerator.product,
+        against=past.against,
+        changed=past.changed,
+        invalid_reasons=measurement.invalid_reasons,
+    )
+
+
+def _judge_duel(
+    gate: RegressionGate,
+    measurement: Measurement,
+    compared: Comparison,
+    accelerator: Accelerator,
+    bench: Bench,
+) -> Verdict:
+    if compared.refusal is not None:
+        refused = compared.refusal
+        return no_comparison(gate, refused.code, refused.reason, covered=refused.covered)
+    theirs = measurement.reference.runs if measurement.reference is not None else ()
+    if why := failures_recur(theirs):
+        reason = f"the reference failed, so there is nothing to compare with: {why}"
+        return no_comparison(gate, "reference_failed", reason, covered=False)
+    design = compared.design(gate)
+    if why := failures_recur(measurement.runs) or failures_exceed(
+        measurement.runs, theirs, design.alpha
+    ):
+        return fail_for_requests(gate, why, accelerator.product)
+    return judge_ab(
+        gate,
+        compared.pairs(gate.metric),
+        design,
+        device=accelerator.product,
+        against=compared.against,
+        alpha=bench.family_alpha,
+        family=bench.family,
+        prior=compared.priors.get(gate.metric),
+        changed=compared.changed,
+        invalid_reasons=measurement.invalid_reasons,
+    )
 
 
 def select_here(expectation: Expectation, accelerator: Accelerator) -> Selection:

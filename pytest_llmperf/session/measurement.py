@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.gates.stats import LaunchSummary, launch_summary
 from pytest_llmperf.metrics import units
-from pytest_llmperf.records import MetricValue, Run, Workload
+from pytest_llmperf.records import Json, MetricValue, Run, Workload
+
+from .comparison import Comparison
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +19,9 @@ class Measurement:
 
     Every metric is an attribute in its own unit: ``run.output_throughput`` (tok/s),
     ``run.ttft_p95`` (ms), ``run.success_rate`` (a fraction); ``None`` when it was not measured. It
-    is the geometric mean over launches of the mean over each launch's runs.
+    is the geometric mean over launches of the mean over each launch's runs. ``subject`` is what was
+    measured, in facts, where those are remembered. ``reference`` is the same of the server that it
+    was compared with, launch by launch; ``comparison`` how.
     """
 
     id: str
@@ -25,6 +29,9 @@ class Measurement:
     workload: Workload
     runs: tuple[Run, ...]
     summary: Mapping[str, LaunchSummary]
+    subject: Mapping[str, Json] = field(default_factory=dict)
+    reference: Measurement | None = None
+    comparison: Comparison | None = None
 
     def __getattr__(self, name: str) -> float | None:
         if name.startswith("_"):
@@ -44,6 +51,10 @@ class Measurement:
     def invalid_reasons(self) -> tuple[str, ...]:
         reasons = (reason for run in self.runs if not run.valid for reason in run.invalid_reasons)
         return tuple(dict.fromkeys(reasons))
+
+    def beside(self, reference: Measurement | None, comparison: Comparison) -> Measurement:
+        """The same, compared with another one."""
+        return replace(self, reference=reference, comparison=comparison)
 
     def by_launch(self, metric: str) -> list[list[MetricValue]]:
         """Values of ``metric`` in the valid runs, one list per launch, in order of launching."""

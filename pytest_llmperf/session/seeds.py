@@ -30,10 +30,11 @@ def session_number() -> int:
     return secrets.randbits(64)
 
 
-def base_seed(workload: Workload, *, outlives: bool) -> int:
+def base_seed(workload: Workload, *, outlives: bool, visit: int = 0) -> int:
     """The seed of all that ``workload`` sends to one server, warming up included.
 
-    ``outlives``: prompts of earlier sessions may still be in the server's cache. Raises
+    ``outlives``: prompts of earlier sessions, and of an earlier ``visit`` in this one, may still be
+    in the server's cache. Raises
     :class:`~pytest_llmperf.errors.UsageMistake` for more runs than there are seeds.
     """
     if workload.runs > MOST_RUNS:
@@ -43,7 +44,7 @@ def base_seed(workload: Workload, *, outlives: bool) -> int:
         )
     if workload.flush and not outlives:
         return workload.seed
-    said = f"{session_number() if outlives else ''} {workload.identity}"
+    said = f"{f'{session_number()} {visit}' if outlives else ''} {workload.identity}"
     digest = hashlib.sha256(said.encode()).digest()
     return int.from_bytes(digest, "big") >> (8 * len(digest) - _MIXED_BITS)
 

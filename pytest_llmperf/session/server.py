@@ -11,12 +11,14 @@ from functools import partial
 from pathlib import Path
 
 from pytest_llmperf import clock
+from pytest_llmperf.accelerators import fingerprint
 from pytest_llmperf.engines.base import Engine
 from pytest_llmperf.engines.counters import Counters
 from pytest_llmperf.errors import ServerError
 from pytest_llmperf.gates.failures import should_repeat
 from pytest_llmperf.launch import http
 from pytest_llmperf.launch.process import ServerProcess
+from pytest_llmperf.launch.subject import subject
 from pytest_llmperf.load.client import LoadClient, LoadProgress, Target
 from pytest_llmperf.load.declare.workloads import longest_request
 from pytest_llmperf.metrics.bounds import HealthBounds
@@ -105,13 +107,15 @@ class LiveServer:
         statistics: Sequence[str] = (),
         bounds: HealthBounds | None = None,
         processes: int | None = None,
+        visit: int = 0,
     ) -> list[Run]:
         """Warm up, then measure ``workload.runs`` runs, each on an empty prefix cache.
 
         A run that is not valid, or in which one or two requests failed, is repeated once with
-        other prompts; both stay in the list, the first as invalid.
+        other prompts; both stay in the list, the first as invalid. ``visit`` tells times apart at
+        which one server is measured that somebody else runs.
         """
-        seed = base_seed(workload, outlives=self.keeps_cache)
+        seed = base_seed(workload, outlives=self.keeps_cache, visit=visit)
         self._check_context(workload)
         self._ask_cold(workload)
         with self._loading(), self._client(processes) as client:
@@ -127,6 +131,20 @@ class LiveServer:
                     run = once(index, run_seed(seed, index, attempt=1))
                 runs.append(run)
         return runs
+
+    def warm_up(self, workload: Workload, *, processes: int | None = None) -> float:
+        """Send the warm-up requests alone; the seconds that measuring would take by their pace."""
+        seed = base_seed(workload, outlives=self.keeps_cache)
+        self._check_context(workload)
+        with self._loading(), self._client(processes) as client:
+            client.prepare(workload)
+            watch = clock.Stopwatch()
+            sent = len(client.warm_up(workload, seed=seed).records)
+            seconds = watch.elapsed
+        if workload.duration_s is not None:
+            return seconds + workload.runs * workload.duration_s
+        pace = seconds / sent if sent else 0.0
+        return seconds + workload.runs * (workload.requests or 0) * pace
 
     def _run(
         self,
@@ -255,8 +273,10 @@ def launch(
     held_fds: Sequence[int],
     on_progress: Callable[[str, float], None],
     remember: Callable[[LaunchRecord], None],
+    with_subject: bool = False,
 ) -> LiveServer:
-    """Start ``plan``, wait until it is ready and is ours; ``remember`` gets its record either way.
+    """Start ``plan``, wait until it is ready and is ours; ``remember`` gets its record either way,
+    ``with_subject`` with what exactly runs.
 
     Raises :class:`~pytest_llmperf.errors.ServerError` with nothing left running.
     """
@@ -296,6 +316,10 @@ def launch(
         args=identity.args,
         startup_time_s=process.startup_time_s,
     )
+    if with_subject:
+        facts = fingerprint.beneath(placement.accelerator)
+        found = subject(process.pid, identity, plan, placement.python, platform=facts)
+        record = replace(record, subject=found)
     remember(record)
     return LiveServer(
         engine=engine,
@@ -335,6 +359,7 @@ def attach(
     accelerator: Accelerator,
     headers: tuple[tuple[str, str], ...],
     remember: Callable[[LaunchRecord], None],
+    with_subject: bool = False,
 ) -> LiveServer:
     """Use a server that somebody else runs. Raises ServerError when it does not answer."""
     identity = identify(engine, url, headers=headers)
@@ -355,6 +380,7 @@ def attach(
         started_at=datetime.now(UTC).isoformat(),
         startup_time_s=None,
         log=None,
+        subject=subject(None, identity, None, None, url=url) if with_subject else None,
     )
     remember(record)
     return LiveServer(

@@ -114,10 +114,11 @@ def test_no_limit_for_this_accelerator_is_not_a_pass(pytester: pytest.Pytester) 
     assert "no limit for" in result.stdout.str()
 
 
-def test_no_regression_says_that_it_is_not_judged(pytester: pytest.Pytester) -> None:
+def test_no_regression_without_a_reference_is_red(pytester: pytest.Pytester) -> None:
     result, report = run(pytester, "@pytest.mark.llm_no_regression(output_throughput='3%')\n" + RUN)
     assert result.ret == 11
-    assert report["gates"][0]["reason_code"] == "not_judged"
+    assert report["gates"][0]["reason_code"] == "no_reference"
+    assert "name a reference" in result.stdout.str()
 
 
 def test_tests_that_ask_for_the_same_server_share_one_launch(pytester: pytest.Pytester) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_llmperf.gates.failures import fail_for_requests, failures_recur, should_repeat
-from pytest_llmperf.gates.verdict import headline, is_red, message, not_judged, worst_first
+from pytest_llmperf.gates.verdict import headline, is_red, message, no_comparison, worst_first
 from pytest_llmperf.records import (
     ClientHealth,
     Limit,
@@ -80,18 +80,15 @@ def test_a_message_tells_the_worst_and_then_all() -> None:
         message([])
 
 
-def test_a_regression_gate_is_loudly_not_judged() -> None:
+def test_a_regression_gate_with_nothing_to_compare_with_is_no_silent_pass() -> None:
     gate = RegressionGate(
         metric="ttft_p95", loss_to_catch=0.2, allow=0.01, source="gate set in t.py:9"
     )
-    decided = not_judged(gate)
+    decided = no_comparison(gate, "no_reference", "nothing to compare with", covered=False)
     assert is_red(decided, strict=False)
-    assert (decided.kind, decided.reason_code) == ("regression", "not_judged")
+    assert (decided.kind, decided.mode, decided.reason_code) == ("regression", "ab", "no_reference")
     assert (decided.loss_to_catch, decided.allow) == (0.2, 0.01)
-    assert headline(decided).startswith(
-        'not covered: NOT judged: llm_no_regression(ttft_p95="20%")'
-    )
-    assert "declare llm_ceiling" in decided.reason
+    assert headline(decided) == "not covered: nothing to compare with (gate set in t.py:9)"
 
 
 # --- failed requests -------------------------------------------------------------------------

@@ -96,6 +96,8 @@ RUN_PATHS = {
     "cached_tokens_total": "tokens.cached_total",
     "token_source": "tokens.source",
     "client": "client",
+    "side": "side",
+    "pair": "pair",
 }
 
 

@@ -63,6 +63,7 @@ def block(live: Live) -> Block:
             launches=2,
             statistics=(),
             bounds=HealthBounds(),
+            subjects=False,
             client_processes=None,
             api_key=None,
             remember=lambda _: None,

@@ -1,0 +1,98 @@
+"""What a measurement was compared with, and why it was not."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from pytest_llmperf.gates.comparable import differences, told
+from pytest_llmperf.gates.design import Design, Prior
+from pytest_llmperf.gates.regression import Pair
+from pytest_llmperf.launch.subject import same_subject
+from pytest_llmperf.records import Json, RegressionGate, ServerRequest
+from pytest_llmperf.redact import redact_argv, redact_env
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why nothing is compared. ``covered`` as in a verdict: false where it is always red."""
+
+    code: str
+    reason: str
+    covered: bool
+
+    @classmethod
+    def identical(cls, against: str) -> Self:
+        """Both sides run the same."""
+        return cls(
+            code="identical",
+            reason=(
+                f"nothing to compare: the server and its reference ({against}) run the same code, "
+                "libraries and arguments; name another reference, or add --llmperf-aa to see the "
+                "noise between two equal servers"
+            ),
+            covered=False,
+        )
+
+    @classmethod
+    def too_expensive(cls, budget_s: float, pair_s: float, fewest: int) -> Self:
+        """The time allowed ends before anything could be decided."""
+        return cls(
+            code="budget",
+            reason=(
+                f"no time for a comparison: a pair of launches takes {pair_s / 60:.1f} min here, "
+                f"and {fewest} of them do not fit into --llmperf-budget {budget_s / 60:.3g}m"
+            ),
+            covered=True,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What a judge needs beside the numbers of one side.
+
+    ``against`` names the reference in words, ``changed`` is what differs between the two.
+    """
+
+    against: str
+    changed: tuple[str, ...]
+    refusal: Refusal | None
+    pairs: Callable[[str], list[Pair]]
+    design: Callable[[RegressionGate], Design]
+    priors: Mapping[str, Prior]
+
+
+def compare_subjects(
+    candidate: Mapping[str, Json],
+    reference: Mapping[str, Json],
+    *,
+    against: str,
+    anyway: bool,
+) -> tuple[tuple[str, ...], Refusal | None]:
+    """What differs between two servers, and a refusal where nothing does."""
+    if same_subject(candidate, reference):
+        return (), None if anyway else Refusal.identical(against)
+    return told(differences(candidate, reference)), None
+
+
+def described(request: ServerRequest, than: ServerRequest, version: str | None) -> str:
+    """A server in words, by what tells it from another one that was asked for."""
+    name = f"{request.engine} {version}" if version else request.engine
+    if request.url is not None:
+        return f"{name} at {request.url}"
+    parts = []
+    if request.model != than.model:
+        parts.append(f"serving {request.model}")
+    if request.args != than.args:
+        shown = shlex.join(redact_argv(request.args))
+        parts.append(f"with {shown}" if shown else "without arguments")
+    if request.env != than.env:
+        own = dict(redact_env(request.env))
+        other = dict(redact_env(than.env))
+        changed = sorted(key for key in own.keys() | other.keys() if own.get(key) != other.get(key))
+        parts += [f"{key}={own[key]}" if key in own else f"without {key}" for key in changed]
+    if request.python != than.python:
+        parts.append(f"of {request.python}")
+    return ", ".join([name, *parts]) if len(parts) > 1 else " ".join([name, *parts])

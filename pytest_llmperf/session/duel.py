@@ -1,0 +1,205 @@
+"""Two servers that take turns on one device until every gate between them is decided.
+
+Launches go in blocks of four, candidate, reference, reference, candidate or the other way round,
+drawn for each block, so that what drifts on the machine falls on both sides alike. Neighbours of
+different sides make a pair. Every workload that still has an undecided gate is measured on each
+launch. The first launch of each side is warm-up: it fills caches on disk and is not compared.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from pytest_llmperf.errors import ClientError, ServerError
+from pytest_llmperf.gates.design import FEWEST_PAIRS, Design, Prior, design_for
+from pytest_llmperf.gates.regression import Pair, state_of
+from pytest_llmperf.records import MetricValue, RegressionGate, Run, Side, Workload
+
+from .block import Block
+from .comparison import Comparison, Refusal, compare_subjects, described
+from .measurement import Measurement
+
+#: Pairs beyond the last look that may stand in for invalid ones.
+_SPARE_PAIRS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What is fixed before the first launch.
+
+    ``alpha`` is the share of one gate. ``most_pairs`` is even; ``budget_s`` bounds the time of all
+    launches of a duel. ``seed`` decides the order of launches.
+    """
+
+    alpha: float
+    most_pairs: int
+    budget_s: float | None
+    compare_with_itself: bool
+    seed: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Duel:
+    """The candidate and the reference of one request, and the gates between them."""
+
+    candidate: Block
+    reference: Block
+    gates: Mapping[Workload, Sequence[RegressionGate]]
+    rules: Rules
+    #: The spread of pairs that a calibration found, by metric.
+    priors: Callable[[Workload], Mapping[str, Prior]]
+    _against: str = ""
+    _changed: tuple[str, ...] = ()
+    _refusal: Refusal | None = None
+    _begun: bool = False
+    _most_pairs: int = 0
+    _launched_pairs: int = 0
+
+    def concerns(self, workload: Workload) -> bool:
+        """Whether a gate of ``workload`` asks for the reference."""
+        return bool(self.gates.get(workload))
+
+    def measure(self, workload: Workload) -> Measurement:
+        """Launch both in turn until the gates of ``workload`` are decided.
+
+        Raises :class:`~pytest_llmperf.errors.ServerError` when either server breaks.
+        """
+        try:
+            self._begin()
+            while self._goes_on(workload):
+                self._two_pairs(workload)
+        finally:
+            self.reference.close()
+        return self._result(workload)
+
+    def close(self) -> None:
+        self.reference.close()
+
+    # --- the course of it -------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        seconds = 0.0
+        subjects = []
+        for block in (self.candidate, self.reference):
+            if block is self.reference:
+                self.candidate.close()
+            block.stage = f"warm-up launch of the {block.side}"
+            seconds += block.warm_up(self.gates)
+            subjects.append(block.subject)
+        self._against = described(
+            self.reference.request, self.candidate.request, self.reference.open().identity.version
+        )
+        self._changed, self._refusal = compare_subjects(
+            *subjects, against=self._against, anyway=self.rules.compare_with_itself
+        )
+        self._plan(seconds)
+        self.reference.close()
+        self._begun = True
+
+    def _plan(self, seconds_per_pair: float) -> None:
+        """How many pairs there may be: declared now, before any figure was seen."""
+        self._most_pairs = self.rules.most_pairs
+        if self.rules.budget_s is None or self._refusal is not None:
+            return
+        affordable = int(self.rules.budget_s / seconds_per_pair) // 2 * 2
+        self._most_pairs = min(self._most_pairs, affordable)
+        if self._most_pairs < FEWEST_PAIRS:
+            self._refusal = Refusal.too_expensive(
+                self.rules.budget_s, seconds_per_pair, FEWEST_PAIRS
+            )
+
+    def _goes_on(self, workload: Workload) -> bool:
+        if self._refusal is not None or self._launched_pairs >= self._most_pairs + _SPARE_PAIRS:
+            return False
+        return self._undecided(workload)
+
+    def _undecided(self, workload: Workload) -> bool:
+        gates = self.gates.get(workload, ())
+        states = (
+            state_of(
+                gate,
+                self.pairs(workload, gate.metric),
+                self._design(gate),
+                self.priors(workload).get(gate.metric),
+            )
+            for gate in gates
+        )
+        return any(state.word is None for state in states)
+
+    def _two_pairs(self, mine: Workload) -> None:
+        """Four launches: two pairs, for every workload that needs them."""
+        wanted = [each for each in self.gates if each == mine or self._undecided(each)]
+        for side, pair in self._order():
+            block = self._side(side)
+            self._only(block)
+            block.stage = f"pair {pair + 1}/≤{self._most_pairs}, {side}"
+            for workload in wanted:
+                self._measure(block, workload, pair, is_mine=workload == mine)
+        self._launched_pairs += 2
+
+    def _order(self) -> Iterator[tuple[Side, int]]:
+        first = self._launched_pairs
+        draw = random.Random(f"{self.rules.seed} {first}")
+        sides: list[Side] = ["candidate", "reference"]
+        one, other = draw.sample(sides, 2)
+        yield from ((one, first), (other, first), (other, first + 1), (one, first + 1))
+
+    def _measure(self, block: Block, workload: Workload, pair: int, *, is_mine: bool) -> None:
+        try:
+            block.measure_pair(workload, pair)
+        except (ServerError, ClientError):
+            if is_mine:
+                raise
+            # A dead server is everyone's; other trouble with this workload its own test will tell.
+            block.open().check()
+
+    def _only(self, block: Block) -> None:
+        """End whatever runs: each measured launch is a fresh one."""
+        self.candidate.close()
+        self.reference.close()
+        block.open()
+
+    def _side(self, side: Side) -> Block:
+        return self.candidate if side == "candidate" else self.reference
+
+    # --- what came of it --------------------------------------------------------------------
+
+    def pairs(self, workload: Workload, metric: str) -> list[Pair]:
+        """Values of the valid runs of both launches of a pair, for the pairs that have both."""
+        ours, theirs = (
+            _by_pair(block.runs(workload), metric) for block in (self.candidate, self.reference)
+        )
+        return [(ours[pair], theirs[pair]) for pair in sorted(ours.keys() & theirs.keys())]
+
+    def _design(self, gate: RegressionGate) -> Design:
+        return design_for(gate, alpha=self.rules.alpha, max_pairs=self._most_pairs)
+
+    def _result(self, workload: Workload) -> Measurement:
+        if not self.candidate.runs(workload):
+            self.candidate.measure(workload, launches=1)  # refused: limits are judged all the same
+        mine = self.candidate.result(workload)
+        return mine.beside(
+            self.reference.result(workload) if self.reference.runs(workload) else None,
+            Comparison(
+                against=self._against,
+                changed=self._changed,
+                refusal=self._refusal,
+                pairs=partial(self.pairs, workload),
+                design=self._design,
+                priors=self.priors(workload),
+            ),
+        )
+
+
+def _by_pair(runs: Sequence[Run], metric: str) -> dict[int, list[MetricValue]]:
+    found: dict[int, list[MetricValue]] = {}
+    for run in runs:
+        if run.valid and run.pair is not None:
+            value = run.metrics.get(metric, MetricValue(value=None))
+            found.setdefault(run.pair, []).append(value)
+    return found

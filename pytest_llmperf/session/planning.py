@@ -1,0 +1,118 @@
+"""What a session would launch and which losses its gates could see, told before anything starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_llmperf.gates.design import FEWEST_PAIRS, design_for
+from pytest_llmperf.gates.power import MOST_PAIRS, detectable_loss, pairs_needed
+from pytest_llmperf.metrics.units import format_number, spoken
+from pytest_llmperf.records import NoiseProfile, RegressionGate, ServerRequest, Workload
+
+#: Metrics whose noise is told of beside those that gates name.
+USUAL = ("output_throughput", "ttft_p50", "tpot_mean", "e2e_mean")
+#: The least loss to catch, so that nothing but the noise bounds what is in reach.
+_ANY_LOSS = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the collected tests ask of one server; ``gates`` are its regression gates."""
+
+    request: ServerRequest
+    workloads: Sequence[Workload]
+    gates: Mapping[Workload, Sequence[RegressionGate]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Premises:
+    """What a plan rests on: ``noise`` is what a calibration found of a server and a workload, else
+    ``assumed_sigma`` is taken for the spread of a pair's log ratio."""
+
+    launches: int
+    most_pairs: int
+    family: int
+    family_alpha: float
+    assumed_sigma: float
+    noise: Callable[[ServerRequest, Workload], NoiseProfile | None]
+
+    def sigma(self, request: ServerRequest, workload: Workload, metric: str) -> tuple[float, str]:
+        """The spread of a pair's log ratio, and where it is from."""
+        profile = self.noise(request, workload)
+        if profile is None or metric not in profile.pair_sigma:
+            return self.assumed_sigma, "assumed; --llmperf-calibrate finds out"
+        return profile.pair_sigma[metric], f"calibrated on {profile.created[:10]}"
+
+
+def plan_lines(asked: Sequence[Asked], premises: Premises) -> Iterator[str]:
+    """The plan, for people."""
+    servers = _count(len(asked), "server")
+    gates = _count(premises.family, "gate")
+    alarms = _percent(premises.family_alpha)
+    yield f"plan: {servers}, {gates}; all gates together raise a false alarm in {alarms} of runs"
+    for one in asked:
+        yield from _server(one, premises)
+
+
+def _server(one: Asked, premises: Premises) -> Iterator[str]:
+    request = one.request
+    duel = request.reference is not None and bool(one.gates)
+    name = " | ".join(part for part in (request.engine, request.model or request.url) if part)
+    yield f"  {name}: {_launches(premises, duel=duel, attached=request.url is not None)}"
+    for workload in one.workloads:
+        load = (
+            f"{workload.requests} requests" if workload.requests else f"{workload.duration_s:g} s"
+        )
+        shape = f"{workload.input_tokens}/{workload.output_tokens}"
+        at = f"x{workload.concurrency}" if workload.concurrency else "open loop"
+        runs = _count(workload.runs, "run")
+        yield f"    {workload.name} {shape} {at}: {runs} of {load} on each launch"
+        for gate in one.gates.get(workload, ()):
+            sigma = premises.sigma(request, workload, gate.metric)
+            yield f"      {_gate(gate, premises, *sigma, duel=duel)}"
+
+
+def _launches(premises: Premises, *, duel: bool, attached: bool) -> str:
+    if duel:
+        most = premises.most_pairs
+        return (
+            f"2 launches to warm up, then {FEWEST_PAIRS} to {most} pairs of launches "
+            f"({2 * FEWEST_PAIRS + 2} to {2 * most + 2} launches in all)"
+        )
+    return "attached, no launch" if attached else _count(premises.launches, "launch", "launches")
+
+
+def reach(metric: str, sigma: float, premises: Premises) -> float | None:
+    """The loss of a metric that a comparison would fail 9 times in 10; ``None`` where none."""
+    gate = RegressionGate(metric=metric, loss_to_catch=_ANY_LOSS, allow=0.0, source="")
+    alpha = premises.family_alpha / premises.family
+    found = detectable_loss(design_for(gate, alpha=alpha, max_pairs=premises.most_pairs), sigma)
+    return found if math.isfinite(found) else None
+
+
+def _gate(
+    gate: RegressionGate, premises: Premises, sigma: float, from_where: str, *, duel: bool
+) -> str:
+    wished = f"{spoken(gate.metric)}: catch a loss of {_percent(gate.loss_to_catch)}"
+    if not duel:
+        return f"{wished}, against the accepted level"
+    alpha = premises.family_alpha / premises.family
+    design = design_for(gate, alpha=alpha, max_pairs=premises.most_pairs)
+    least = detectable_loss(design, sigma)
+    told = f"{_percent(least)} is in reach" if math.isfinite(least) else "nothing is in reach"
+    noise = f"if pairs differ by {_percent(sigma)} ({from_where})"
+    if least <= gate.loss_to_catch:
+        return f"{wished}; {told} {noise}"
+    needed = pairs_needed(design, sigma)
+    more = f"it would take {needed} pairs" if needed else f"{MOST_PAIRS} pairs would not do"
+    return f"{wished}: OUT OF REACH, {told} {noise}; {more}"
+
+
+def _percent(fraction: float) -> str:
+    return f"{format_number(fraction * 100, digits=2)} %"
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,190 @@
+"""A server against its reference, launch by launch, on the simulator."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+SERVER = "--ttft-ms 5 --itl-ms 2"
+SLOWER = "--ttft-ms 5 --itl-ms 3"
+HEAD = """
+import pytest
+from pytest_llmperf import Regressed
+pytestmark = [
+    pytest.mark.llm_server("sim", model="m", args="{args}"),
+    pytest.mark.llm_workload("chat", input_tokens=8, output_tokens=32, requests=16, concurrency=4),
+]
+GATE = pytest.mark.llm_no_regression(tpot_mean="20%")
+"""
+RUN = "@GATE\ndef test_a(llm_perf): llm_perf.run()\n"
+
+
+def duel(
+    pytester: pytest.Pytester, *args: str, server: str = SERVER, body: str = RUN
+) -> tuple[pytest.RunResult, dict[str, Any]]:
+    pytester.makepyfile(test_it=HEAD.format(args=server) + body)
+    options = ("--llmperf-report=r.json", "--llmperf-runs=1", "--llmperf-no-progress")
+    result = pytester.runpytest(*options, *args)
+    report = pytester.path / "r.json"
+    return result, json.loads(report.read_text()) if report.exists() else {}
+
+
+def sides(report: dict[str, Any]) -> list[tuple[str, int]]:
+    """Side and pair of each measured launch, in order."""
+    runs = [run for each in report["measurements"] for run in each["runs"]]
+    runs.sort(key=lambda run: run["started_at"])
+    return [(run["side"], run["pair"]) for run in runs]
+
+
+def test_a_slower_server_fails_against_its_reference(pytester: pytest.Pytester) -> None:
+    result, report = duel(pytester, "--llmperf-reference-args", SERVER, server=SLOWER)
+    assert result.ret == 10
+    (gate,) = report["gates"]
+    assert (gate["verdict"], gate["mode"], gate["kind"]) == ("fail", "ab", "regression")
+    assert gate["reason_code"] == "loss_shown"
+    assert gate["loss_low"] > 0
+    assert gate["n_pairs"] >= 4
+    assert gate["reference"] < gate["observed"]
+    assert f"with {SERVER}" in gate["against"]
+    result.stdout.fnmatch_lines(["FAILED test_it.py::test_a - * slower: mean TPOT*"])
+
+
+def test_a_faster_server_passes(pytester: pytest.Pytester) -> None:
+    result, report = duel(pytester, "--llmperf-reference-args", SLOWER)
+    assert result.ret == 0
+    (gate,) = report["gates"]
+    assert (gate["verdict"], gate["reason_code"]) == ("pass", "loss_excluded")
+    assert gate["loss"] < 0
+
+
+def test_launches_alternate_in_blocks_of_two_pairs(pytester: pytest.Pytester) -> None:
+    _, report = duel(pytester, "--llmperf-reference-args", SLOWER)
+    order = sides(report)
+    assert len(order) % 4 == 0
+    for at in range(0, len(order), 4):
+        first, second, third, fourth = order[at : at + 4]
+        pair = at // 2
+        assert [each[1] for each in (first, second, third, fourth)] == [
+            pair,
+            pair,
+            pair + 1,
+            pair + 1,
+        ]
+        assert first[0] == fourth[0] != second[0] == third[0]
+    mine, theirs = report["measurements"]
+    assert mine["reference"] == theirs["id"]
+    assert len({run["launch_id"] for run in mine["runs"]}) == len(mine["runs"])
+    # and one launch of each side to warm up
+    launches = [launch for server in report["servers"] for launch in server["launches"]]
+    assert len(launches) == len(order) + 2
+
+
+def test_a_server_against_itself_is_nothing_to_compare(pytester: pytest.Pytester) -> None:
+    result, report = duel(pytester, "--llmperf-reference-args", SERVER)
+    assert result.ret == 11
+    (gate,) = report["gates"]
+    assert (gate["reason_code"], gate["covered"]) == ("identical", False)
+    assert "nothing to compare" in result.stdout.str()
+
+
+def test_a_server_against_itself_is_compared_when_asked(pytester: pytest.Pytester) -> None:
+    _, report = duel(pytester, "--llmperf-reference-args", SERVER, "--llmperf-aa")
+    (gate,) = report["gates"]
+    assert gate["verdict"] != "fail"
+    assert gate["n_pairs"] >= 4
+
+
+def test_the_marker_names_the_reference(pytester: pytest.Pytester) -> None:
+    body = (
+        f"@pytest.mark.llm_server('sim', model='m', args={SLOWER!r}, "
+        f"reference={{'args': {SERVER!r}}})\n" + RUN
+    )
+    result, report = duel(pytester, body=body)
+    assert result.ret == 10
+    assert report["gates"][0]["mode"] == "ab"
+
+
+def test_tests_share_launches_until_each_is_decided(pytester: pytest.Pytester) -> None:
+    body = (
+        RUN
+        + "@GATE\n@pytest.mark.llm_workload('chat', input_tokens=8, output_tokens=32, requests=16,"
+        + " concurrency=2)\ndef test_b(llm_perf):\n"
+        + "    run = llm_perf.run()\n"
+        + "    assert run.reference.tpot_mean > run.tpot_mean\n"
+    )
+    result, report = duel(pytester, "--llmperf-reference-args", SLOWER, body=body)
+    assert result.ret == 0
+    assert len(report["measurements"]) == 4
+    shared = [{run["launch_id"] for run in each["runs"]} for each in report["measurements"]]
+    assert shared[0] & shared[2]
+
+
+def test_limits_are_judged_on_the_candidate_beside_the_gate(pytester: pytest.Pytester) -> None:
+    body = "@pytest.mark.llm_floor(output_throughput='0.01 tok/s')\n" + RUN
+    result, report = duel(pytester, "--llmperf-reference-args", SLOWER, body=body)
+    assert result.ret == 0
+    floor = next(gate for gate in report["gates"] if gate["kind"] == "floor")
+    assert floor["verdict"] == "pass"
+    assert floor["n_launches"] >= 4
+
+
+def test_tests_without_a_gate_never_start_the_reference(pytester: pytest.Pytester) -> None:
+    body = "def test_a(llm_perf): llm_perf.run()\n"
+    result, report = duel(pytester, "--llmperf-reference-args", SLOWER, body=body)
+    assert result.ret == 0
+    assert report["counts"]["launches"] == 1
+
+
+def test_a_reference_that_does_not_start_is_broken(pytester: pytest.Pytester) -> None:
+    result, report = duel(pytester, "--llmperf-reference-args", "--fail-start boom")
+    assert result.ret == 11
+    assert report["tests"][0]["outcome"] == "broken"
+    assert "boom" in result.stdout.str()
+
+
+def test_a_budget_that_is_too_small_says_so_and_launches_no_pairs(
+    pytester: pytest.Pytester,
+) -> None:
+    result, report = duel(pytester, "--llmperf-reference-args", SLOWER, "--llmperf-budget", "1s")
+    assert result.ret == 0
+    (gate,) = report["gates"]
+    assert (gate["verdict"], gate["reason_code"], gate["covered"]) == (
+        "inconclusive",
+        "budget",
+        True,
+    )
+    assert report["counts"]["launches"] <= 3
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--llmperf-pairs", "5"], "an even number of at least 4"),
+        (["--llmperf-budget", "soon"], "expected a time such as 20m"),
+        (["--llmperf-reference-args", "'"], "No closing quotation"),
+        (
+            ["--llmperf-reference-url", "http://127.0.0.1:1", "--llmperf-reference-args", "x"],
+            "does not go together",
+        ),
+    ],
+)
+def test_mistakes_in_options(pytester: pytest.Pytester, args: list[str], said: str) -> None:
+    result, _ = duel(pytester, *args)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert said in result.stderr.str()
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("{}", "expected what differs"),
+        ("{'arguments': 'x'}", "Did you mean 'args'?"),
+    ],
+)
+def test_mistakes_in_the_marker(pytester: pytest.Pytester, reference: str, said: str) -> None:
+    body = f"@pytest.mark.llm_server('sim', model='m', reference={reference})\n" + RUN
+    result, _ = duel(pytester, body=body)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert said in result.stderr.str()
