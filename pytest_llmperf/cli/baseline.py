@@ -8,15 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 from pytest_llmperf.errors import LlmPerfError
 from pytest_llmperf.records import Level, Observation
+from pytest_llmperf.store import MOST_SESSIONS, acceptable, moment, new_id
 
 from . import accounts, git
-from .history import History, histories
+from .history import histories
 from .where import add_store, opened
 from .words import Commands, command, count
-
-#: Sessions that a level rests on at most, unless --last says otherwise: older ones tell of a
-#: machine and an engine that may not be there any more.
-_MOST = 20
 
 
 def add_to(commands: Commands) -> None:
@@ -44,7 +41,7 @@ def _add_accept(actions: Commands) -> None:
         "make what was observed last the level that later sessions are judged by",
         example='pytest-llmperf baseline accept test_chat --reason "faster attention kernel"',
         more="Without --last: the sessions since the last level that had the same subject as the\n"
-        f"newest one, at most {_MOST}. Old levels are kept.",
+        f"newest one, at most {MOST_SESSIONS}. Old levels are kept.",
     )
     parser.set_defaults(run=_accept)
     parser.add_argument(
@@ -66,7 +63,7 @@ def _accept(arguments: argparse.Namespace) -> int:
         chosen = [
             (history, sessions)
             for history in histories(store, arguments.names)
-            if (sessions := _acceptable(history, arguments.last))
+            if (sessions := acceptable(history.level, history.sessions, arguments.last))
         ]
         if not chosen:
             raise LlmPerfError(
@@ -77,22 +74,16 @@ def _accept(arguments: argparse.Namespace) -> int:
             level = _level(history.key, sessions, arguments.reason, author)
             store.accept(level)
             print(*accounts.accepted(history, sessions), sep="\n")
+            left = len(history.since(history.level)) - len(sessions)
+            if arguments.last is None and left > 0:
+                print(
+                    f"  {left} earlier sessions since the last level ran something else and were "
+                    f"left out; --last {left + len(sessions)} takes them too"
+                )
     return 0
 
 
-def _acceptable(history: History, last: int | None) -> tuple[Observation, ...]:
-    """The sessions that a new level would rest on; none where the level rests on them already."""
-    if last is not None:
-        chosen = history.sessions[-last:]
-    else:
-        new = history.since(history.level)
-        chosen = tuple(s for s in new if s.subject == new[-1].subject)[-_MOST:]
-    return () if chosen == history.under(history.level) else chosen
-
-
 def _level(key: str, sessions: Iterable[Observation], reason: str, author: str) -> Level:
-    from pytest_llmperf.store.documents import new_id
-
     return Level(
         id=new_id(),
         key=key,
@@ -184,8 +175,6 @@ def _add_prune(actions: Commands) -> None:
 
 
 def _prune(arguments: argparse.Namespace) -> int:
-    from pytest_llmperf.store.documents import moment
-
     limit = datetime.now(UTC) - timedelta(days=arguments.older_than)
     with opened(arguments.store) as store:
         gone = store.prune(lambda session: moment(session.created) >= limit)

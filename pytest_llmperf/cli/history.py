@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pytest_llmperf.errors import UsageMistake, nearest
 from pytest_llmperf.metrics import units
 from pytest_llmperf.records import Direction, Level, Observation
-from pytest_llmperf.store import Store
+from pytest_llmperf.store import Store, resting_on, since
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,15 +44,11 @@ class History:
 
     def under(self, level: Level | None) -> tuple[Observation, ...]:
         """The sessions that ``level`` rests on."""
-        ids = set(level.observations) if level else set()
-        return tuple(session for session in self.sessions if session.id in ids)
+        return resting_on(level, self.sessions)
 
     def since(self, level: Level | None) -> tuple[Observation, ...]:
         """The sessions after those of ``level``; all of them without one."""
-        under = self.under(level)
-        if not under:
-            return self.sessions
-        return self.sessions[self.sessions.index(under[-1]) + 1 :]
+        return since(level, self.sessions)
 
 
 def read(store: Store, key: str) -> History:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import statistics
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -29,14 +28,20 @@ from pytest_llmperf.records import (
     Verdict,
     Workload,
 )
-from pytest_llmperf.store import Store, key_of, near, open_store
+from pytest_llmperf.store import (
+    Store,
+    acceptable,
+    key_of,
+    near,
+    new_id,
+    open_store,
+    resting_on,
+)
 
 from .measurement import Measurement
 
 #: How long a calibration is believed.
 PROFILE_DAYS = 30
-#: Sessions that an automatic acceptance rests on at the most.
-MOST_SESSIONS = 20
 UPDATE_REASON = "--llmperf-update-baseline"
 
 Facts = Mapping[str, Scalar]
@@ -113,7 +118,7 @@ class Memory:
         if level is None:
             level, others, refused = self._elsewhere(store, key, facts)
             observations = others or observations
-        accepted = _resting(level, observations)
+        accepted = resting_on(level, observations)
         changed: tuple[str, ...] = ()
         if accepted:
             changed = told(differences(measurement.subject, accepted[-1].subject))
@@ -157,7 +162,7 @@ class Memory:
         store, facts = self._open(), self._here.facts(accelerator)
         git = self._here.git()
         observation = Observation(
-            id=uuid.uuid4().hex[:12],
+            id=new_id(),
             key=_key(expectation, measurement, facts),
             created=datetime.now(UTC).isoformat(),
             test=expectation.nodeid,
@@ -179,18 +184,13 @@ class Memory:
 
     def _accept(self, store: Store, newest: Observation) -> None:
         level = _newest(store.levels(newest.key))
-        since = level.created if level else ""
-        sessions = [
-            each
-            for each in store.observations(newest.key)
-            if each.created > since and each.subject == newest.subject
-        ]
+        sessions = acceptable(level, store.observations(newest.key))
         store.accept(
             Level(
-                id=uuid.uuid4().hex[:12],
+                id=new_id(),
                 key=newest.key,
                 created=datetime.now(UTC).isoformat(),
-                observations=tuple(each.id for each in sessions[-MOST_SESSIONS:]),
+                observations=tuple(each.id for each in sessions),
                 reason=UPDATE_REASON,
                 author=self._here.git().get("author") or "",
                 commit=newest.commit,
@@ -285,11 +285,6 @@ def _finite(measurement: Measurement, metric: str) -> list[list[float]]:
 
 def _newest(levels: Sequence[Level]) -> Level | None:
     return levels[-1] if levels else None
-
-
-def _resting(level: Level | None, observations: Sequence[Observation]) -> tuple[Observation, ...]:
-    ids = set(level.observations) if level else set()
-    return tuple(each for each in observations if each.id in ids)
 
 
 def _launches(measurement: Measurement) -> tuple[LaunchValues, ...]:

@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 from .base import Store, StoreError
+from .documents import moment, new_id
 from .keys import key_of, near, without_environment
+from .levels import MOST_SESSIONS, acceptable, resting_on, since
 from .where import open_store
 
-__all__ = ["Store", "StoreError", "key_of", "near", "open_store", "without_environment"]
+__all__ = [
+    "MOST_SESSIONS",
+    "Store",
+    "StoreError",
+    "acceptable",
+    "key_of",
+    "moment",
+    "near",
+    "new_id",
+    "open_store",
+    "resting_on",
+    "since",
+    "without_environment",
+]
