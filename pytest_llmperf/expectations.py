@@ -17,7 +17,7 @@ from pytest_llmperf.declared import check_metrics, one_short_run, workload_from
 from pytest_llmperf.errors import UsageMistake, nearest
 from pytest_llmperf.load.declare.fields import ALIASES, FIELDS
 from pytest_llmperf.metrics import units
-from pytest_llmperf.records import Limit, RegressionGate, ServerRequest, Workload
+from pytest_llmperf.records import MERGE_BASE, Limit, RegressionGate, ServerRequest, Workload
 from pytest_llmperf.settings import Settings, check_url
 
 _GATE_MARKERS = ("llm_floor", "llm_ceiling", "llm_no_regression")
@@ -164,7 +164,7 @@ def _referred(request: ServerRequest, settings: Settings) -> ServerRequest | Non
         )
     return replace(
         request,
-        python=said.python or request.python,
+        python=MERGE_BASE if said.build else said.python or request.python,
         args=request.args if said.args is None else said.args,
         reference=None,
     )

@@ -129,6 +129,19 @@ def add_options(parser: pytest.Parser) -> None:
         "those of the candidate",
     )
     group.addoption(
+        "--llmperf-reference-build",
+        metavar="COMMAND",
+        help="compare with the merge base: it is checked out beside this checkout, COMMAND is run "
+        "in it, once for each commit, and leaves the interpreter at .venv/bin/python or prints "
+        "its path as its last line",
+    )
+    group.addoption(
+        "--llmperf-reference-ref",
+        metavar="REF",
+        help="the branch whose merge base with HEAD is built (default: origin's default branch, "
+        "else main or master)",
+    )
+    group.addoption(
         "--llmperf-reference-args",
         metavar="ARGS",
         help="compare with a server that is started with these arguments in place of those in "

@@ -260,10 +260,10 @@ def serve(
         )
     session = activate(config).session
     session.keep_logs(lambda: temporary.getbasetemp() / "llmperf")
-    block = session.block(request)
+    handle, block = session.handle(request), session.block(request)
     try:
         block.open()
-        yield session.handle(request)
+        yield handle
     finally:
         block.close()
 

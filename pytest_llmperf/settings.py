@@ -29,15 +29,20 @@ _TIMES = {"ms": 1.0, "s": 1000.0, "us": 0.001}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceOptions:
-    """How the reference of every comparison differs from the candidate; ``None``: not at all."""
+    """How the reference of every comparison differs from the candidate; ``None``: not at all.
+
+    ``build`` is the command that makes an interpreter in a checkout of the merge base with ``ref``.
+    """
 
     python: str | None = None
     args: tuple[str, ...] | None = None
     url: str | None = None
+    build: tuple[str, ...] | None = None
+    ref: str | None = None
 
     @property
     def given(self) -> bool:
-        return any(value is not None for value in (self.python, self.args, self.url))
+        return any(each is not None for each in (self.python, self.args, self.url, self.build))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,17 +158,25 @@ def _family(config: pytest.Config) -> int:
 
 
 def _reference(config: pytest.Config) -> ReferenceOptions:
-    python, args, url = (
-        config.getoption(f"llmperf_reference_{name}") for name in ("python", "args", "url")
+    python, args, url, build = (
+        config.getoption(f"llmperf_reference_{name}") for name in ("python", "args", "url", "build")
     )
-    if url is not None and (python is not None or args is not None):
+    if url is not None and not (python is None and args is None and build is None):
         raise UsageMistake(
             "--llmperf-reference-url names a server that runs already; it does not go together "
-            "with --llmperf-reference-python or --llmperf-reference-args."
+            "with --llmperf-reference-python, --llmperf-reference-build or "
+            "--llmperf-reference-args."
+        )
+    if python is not None and build is not None:
+        raise UsageMistake(
+            "--llmperf-reference-build makes the interpreter that --llmperf-reference-python "
+            "names; give one of them."
         )
     return ReferenceOptions(
+        build=None if build is None else tuple(_split(build, "--llmperf-reference-build")),
+        ref=config.getoption("llmperf_reference_ref"),
         python=str(config.invocation_params.dir / python) if python else None,
-        args=None if args is None else tuple(_split(args)),
+        args=None if args is None else tuple(_split(args, "--llmperf-reference-args")),
         url=check_url(url) if url else None,
     )
 
@@ -185,11 +198,11 @@ def _calibrating(config: pytest.Config) -> int | None:
     return launches
 
 
-def _split(args: str) -> list[str]:
+def _split(words: str, option: str) -> list[str]:
     try:
-        return shlex.split(args)
+        return shlex.split(words)
     except ValueError as error:
-        raise UsageMistake(f"--llmperf-reference-args={args!r}: {error}.") from None
+        raise UsageMistake(f"{option}={words!r}: {error}.") from None
 
 
 def _pairs_of_launches(config: pytest.Config) -> int:

@@ -12,8 +12,10 @@ from .common import Direction, Json, Scalar, Side, Vendor, VerdictWord
 from .decided import Limit, RegressionGate, Verdict
 from .measured import ClientHealth, MetricValue, Pass, RequestRecord, Run
 from .place import Accelerator, Device
+from .quality import Fingerprint, OutputQuality, Question, Reply
 from .remembered import LaunchValues, Level, NoiseProfile, Observation
 from .serving import (
+    MERGE_BASE,
     FailureCause,
     HttpCall,
     HttpProbe,
@@ -28,6 +30,7 @@ from .serving import (
 
 __all__ = [
     "CHUNK_KINDS",
+    "MERGE_BASE",
     "NO_CHUNKS",
     "UNKNOWN",
     "Accelerator",
@@ -40,6 +43,7 @@ __all__ = [
     "Device",
     "Direction",
     "FailureCause",
+    "Fingerprint",
     "HttpCall",
     "HttpProbe",
     "Json",
@@ -52,9 +56,12 @@ __all__ = [
     "MetricValue",
     "NoiseProfile",
     "Observation",
+    "OutputQuality",
     "Pass",
     "Placement",
+    "Question",
     "RegressionGate",
+    "Reply",
     "RequestRecord",
     "Run",
     "Scalar",

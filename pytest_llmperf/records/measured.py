@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .chunks import Chunks
 from .common import Side
+from .quality import OutputQuality
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,9 @@ class RequestRecord:
     by the server where it does, else ``None``. ``connect_ns`` is how long opening a connection
     for it took, before ``written_ns``; ``None`` where a pooled one was used. ``streamed`` is
     false where the response came in one piece, so that its chunks tell nothing about tokens'
-    times. ``session`` and ``turn`` place it in its conversation.
+    times. ``session`` and ``turn`` place it in its conversation. Of the first few of a run,
+    ``repetition`` is the share of the text's beginning that compressing it saves (``None`` for a
+    text too short to tell), ``text_digest`` tells equal beginnings.
     """
 
     index: int
@@ -46,6 +49,8 @@ class RequestRecord:
     streamed: bool = True
     session: int = 0
     turn: int = 0
+    repetition: float | None = None
+    text_digest: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -109,6 +114,7 @@ class Run:
     ``metrics`` holds every base metric and the standard percentiles by canonical name.
     ``valid`` is false when the run must not be judged; ``invalid_reasons`` say why in words.
     ``side`` and ``pair`` place it in an A/B comparison; ``pair`` counts from 0, ``None`` outside.
+    ``quality`` is what its responses were like.
     """
 
     launch_id: str
@@ -130,3 +136,4 @@ class Run:
     client: ClientHealth
     side: Side = "candidate"
     pair: int | None = None
+    quality: OutputQuality | None = None

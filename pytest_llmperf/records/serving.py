@@ -9,6 +9,9 @@ from pathlib import Path
 from .common import Json
 from .place import Accelerator
 
+#: Stands for the interpreter of a checkout that is yet to be built.
+MERGE_BASE = "merge base"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerRequest:

@@ -77,11 +77,14 @@ def compare_subjects(
     return told(differences(candidate, reference)), None
 
 
-def described(request: ServerRequest, than: ServerRequest, version: str | None) -> str:
-    """A server in words, by what tells it from another one that was asked for."""
-    name = f"{request.engine} {version}" if version else request.engine
+def described(
+    request: ServerRequest, than: ServerRequest, version: str | None, *, name: str = ""
+) -> str:
+    """A server in words, by what tells it from another one that was asked for; ``name`` stands for
+    its interpreter."""
+    engine = f"{request.engine} {version}" if version else request.engine
     if request.url is not None:
-        return f"{name} at {request.url}"
+        return f"{engine} at {request.url}"
     parts = []
     if request.model != than.model:
         parts.append(f"serving {request.model}")
@@ -94,5 +97,5 @@ def described(request: ServerRequest, than: ServerRequest, version: str | None) 
         changed = sorted(key for key in own.keys() | other.keys() if own.get(key) != other.get(key))
         parts += [f"{key}={own[key]}" if key in own else f"without {key}" for key in changed]
     if request.python != than.python:
-        parts.append(f"of {request.python}")
-    return ", ".join([name, *parts]) if len(parts) > 1 else " ".join([name, *parts])
+        parts.append(f"of {name or request.python}")
+    return (", " if len(parts) > 1 else " ").join([engine, *parts])

@@ -6,6 +6,7 @@ import math
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pytest_llmperf.accelerators.detect import detect
@@ -15,7 +16,9 @@ from pytest_llmperf.engines.registry import resolve
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.expectations import Expectation
 from pytest_llmperf.gates.design import Prior
+from pytest_llmperf.launch.checkout import built, default_branch, merge_base
 from pytest_llmperf.records import (
+    MERGE_BASE,
     Accelerator,
     Device,
     LaunchRecord,
@@ -53,6 +56,7 @@ class PerfSession:
         here: Here,
     ) -> None:
         self.settings = settings
+        self._here = here
         self.memory: Memory | None = None
         if settings.store and settings.mode == "on":
             self.memory = Memory(settings.store, here, update=settings.update_baseline)
@@ -163,9 +167,11 @@ class PerfSession:
             return None
         if request not in self._duels:
             candidate = self.block(request)
+            reference, name = self._built(request.reference)
             self._duels[request] = Duel(
                 candidate=candidate,
-                reference=self._new_block(request.reference, candidate.planned, "reference"),
+                reference=self._new_block(reference, candidate.planned, "reference"),
+                name=name,
                 gates=gates,
                 priors=lambda workload: self._noise(request, workload)[0],
                 rules=Rules(
@@ -177,6 +183,23 @@ class PerfSession:
                 ),
             )
         return self._duels[request]
+
+    def _built(self, reference: ServerRequest) -> tuple[ServerRequest, str]:
+        """A reference with an interpreter to start it, and a name where that was built for it."""
+        command = self.settings.reference.build
+        if reference.python != MERGE_BASE or command is None:
+            return reference, ""
+        root = self._here.root
+        ref = self.settings.reference.ref or default_branch(root)
+        checkout = built(
+            root,
+            merge_base(root, ref),
+            command,
+            self.settings.cache_dir / "references",
+            say=self.progress.say,
+        )
+        name = f"{checkout.commit[:8]}, the merge base with {ref}"
+        return replace(reference, python=str(checkout.python)), name
 
     def engine(self, name: str) -> Engine:
         if self._offered is None:

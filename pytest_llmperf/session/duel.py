@@ -51,6 +51,8 @@ class Duel:
     rules: Rules
     #: The spread of pairs that a calibration found, by metric.
     priors: Callable[[Workload], Mapping[str, Prior]]
+    #: What the reference is known by, where its command line does not say it.
+    name: str = ""
     _against: str = ""
     _changed: tuple[str, ...] = ()
     _refusal: Refusal | None = None
@@ -92,7 +94,10 @@ class Duel:
             seconds += block.warm_up(self.gates)
             subjects.append(block.subject)
         self._against = described(
-            self.reference.request, self.candidate.request, self.reference.open().identity.version
+            self.reference.request,
+            self.candidate.request,
+            self.reference.open().identity.version,
+            name=self.name,
         )
         self._changed, self._refusal = compare_subjects(
             *subjects, against=self._against, anyway=self.rules.compare_with_itself

@@ -61,6 +61,7 @@ def here(config: pytest.Config) -> Here:
 
     return Here(
         directory=config.invocation_params.dir,
+        root=config.rootpath,
         facts=partial(match_facts, config),
         git=cache(partial(git_facts, config.rootpath)),
         comparable=comparable,

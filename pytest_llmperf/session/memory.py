@@ -51,11 +51,13 @@ Facts = Mapping[str, Scalar]
 class Here:
     """What pytest's side knows of this place.
 
-    ``facts`` are those of the environment that must be equal; ``git`` has ``commit`` and ``dirty``;
-    ``comparable`` asks hooks whether two unlike environments may be compared.
+    ``directory`` is where pytest was called, ``root`` the suite's. ``facts`` are those of the
+    environment that must be equal; ``git`` has ``commit`` and ``dirty``; ``comparable`` asks hooks
+    whether two unlike environments may be compared.
     """
 
     directory: Path
+    root: Path
     facts: Callable[[Accelerator], Facts]
     git: Callable[[], Mapping[str, Any]]
     comparable: Callable[[Facts, Facts], bool]

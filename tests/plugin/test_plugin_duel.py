@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -156,6 +157,32 @@ def test_a_budget_that_is_too_small_says_so_and_launches_no_pairs(
         True,
     )
     assert report["counts"]["launches"] <= 3
+
+
+def test_the_merge_base_is_built_and_named(pytester: pytest.Pytester) -> None:
+    for command in (
+        ["init", "-q", "-b", "main"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "one", "--allow-empty"],
+    ):
+        pytester.run("git", *command)
+    build = f"{sys.executable} -c 'import sys; print(sys.executable)'"
+    cache = f"llmperf_cache_dir={pytester.path / 'cache'}"
+    result, report = duel(
+        pytester, f"--llmperf-reference-build={build}", "--llmperf-aa", "-o", cache
+    )
+    (gate,) = report["gates"]
+    assert gate["n_pairs"] >= 4
+    assert "the merge base with main" in gate["against"]
+    assert result.ret in (0, 10)
+
+
+def test_a_reference_that_cannot_be_built_is_broken_and_nothing_starts(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.run("git", "init", "-q", "-b", "main")
+    result, report = duel(pytester, "--llmperf-reference-build=make reference")
+    result.stdout.fnmatch_lines(["*--llmperf-reference-ref*"])
+    assert report["counts"]["launches"] == 0
 
 
 @pytest.mark.parametrize(
