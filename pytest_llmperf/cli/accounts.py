@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pytest_llmperf.gates.comparable import differences, told
+from pytest_llmperf.gates.history import LEARNING
 from pytest_llmperf.metrics import units
 from pytest_llmperf.records import Level, Observation
 
@@ -17,6 +18,8 @@ def accepted(history: History, sessions: Sequence[Observation]) -> Iterator[str]
     yield f"{history.newest.test}: accepted {count(len(sessions), 'session')} ({history.key})"
     if len({str(session.subject) for session in sessions}) > 1:
         yield "  note: they are sessions of different subjects; --last 1 takes the newest only"
+    if len(sessions) < LEARNING:
+        yield f"  note: gates learn until a level rests on {LEARNING} sessions, and judge nothing"
     for metric in metrics_of(history):
         old = mean(values_of(history.under(history.level), metric))
         new = mean(values_of(sessions, metric))
@@ -44,7 +47,7 @@ def _row(history: History, metric: str) -> list[str]:
     unit = _unit(metric) if metric else ""
     return [
         history.key,
-        metric or "(no gate)",
+        (metric or "(no gate)") + history.label,
         str(len(history.sessions)),
         value_text(level, unit),
         history.level.created[:10] if history.level else "-",
@@ -55,11 +58,11 @@ def _row(history: History, metric: str) -> list[str]:
 
 def shown(history: History) -> Iterator[str]:
     """All that is remembered of one key."""
-    yield f"{history.newest.test}"
+    yield f"{history.newest.test}{history.label}"
     yield f"  key          {history.key}"
     yield f"  workload     {history.newest.workload}"
     for name, value in sorted(history.newest.environment.items()):
-        yield f"  environment  {name}: {value}"
+        yield f"  environment  {name}: {'unknown' if value is None else value}"
     for level in history.levels:
         yield f"  level        {_level_line(level)}"
     if not history.levels:
@@ -93,7 +96,7 @@ def _level_line(level: Level) -> str:
 
 def differing(history: History) -> Iterator[str]:
     """The newest session beside the accepted level, and what changed of the subject."""
-    yield f"{history.newest.test} ({history.key})"
+    yield f"{history.newest.test} ({history.key}){history.label}"
     if history.level is None:
         yield "  no accepted level; `pytest-llmperf baseline accept --reason TEXT` makes one"
         return

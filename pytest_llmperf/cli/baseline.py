@@ -12,6 +12,7 @@ from pytest_llmperf.store import MOST_SESSIONS, acceptable, moment, new_id
 
 from . import accounts, git
 from .history import histories
+from .retire import add_retire
 from .where import add_store, opened
 from .words import Commands, command, count
 
@@ -29,6 +30,7 @@ def add_to(commands: Commands) -> None:
     _add_show(actions)
     _add_diff(actions)
     _add_prune(actions)
+    add_retire(actions, _text)
 
 
 # --- accept -----------------------------------------------------------------------------------

@@ -20,7 +20,12 @@ GOOD, BAD, SKIP, STOP = 0, 10, 125, 128
 _NAMES = {GOOD: "good", BAD: "bad", SKIP: "skip", STOP: "stop"}
 _PASSED, _INTERRUPTED, _INTERNAL = 0, 2, 3
 #: Statuses of a pytest that ended by itself: passed, tests failed, gates failed, not measured.
-_ENDED = (0, 1, 10, 11)
+_ENDED = {
+    0: "",
+    1: ": a test failed for another reason",
+    10: "",
+    11: ": something could not be measured",
+}
 _MORE = """\
 Runs pytest with ARGS on the commit that is checked out, and tells `git bisect run` what its report
 and its status say together.
@@ -107,7 +112,10 @@ def judge(status: int, report: Mapping[str, Any] | None) -> Judgement:
     if status == _PASSED:
         why = _undecided(report)
         return Judgement(status=SKIP if why else GOOD, why=why or "every gate passed")
-    return Judgement(status=SKIP, why=f"pytest ended with status {status} and no gate failed")
+    return Judgement(
+        status=SKIP,
+        why=f"pytest ended with status {status} and no gate failed{_ENDED[status]}",
+    )
 
 
 def _failed(report: Mapping[str, Any]) -> list[str]:

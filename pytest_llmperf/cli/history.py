@@ -42,6 +42,14 @@ class History:
         launches = (launch for session in self.sessions for launch in session.launches)
         return tuple(dict.fromkeys(name for launch in launches for name in launch.metrics))
 
+    @property
+    def label(self) -> str:
+        """To be put behind a name: says so where any figure comes from a simulator."""
+        from pytest_llmperf.report.document import SIMULATORS
+
+        engines = {session.subject.get("engine") for session in self.sessions}
+        return " (SIMULATED)" if engines & SIMULATORS else ""
+
     def under(self, level: Level | None) -> tuple[Observation, ...]:
         """The sessions that ``level`` rests on."""
         return resting_on(level, self.sessions)

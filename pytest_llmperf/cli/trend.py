@@ -140,7 +140,8 @@ def lines_of(history: History, trend: Trend, confidence: float, width: int) -> I
 
     unit = units.row_of(trend.metric).unit
     scale = ", log scale" if trend.values and min(trend.values) > 0 else ""
-    yield f"{history.newest.test}: {trend.metric}{f' in {unit}' if unit != '1' else ''}{scale}"
+    of = f"{trend.metric}{f' in {unit}' if unit != '1' else ''}"
+    yield f"{history.newest.test}: {of}{scale}{history.label}"
     yield f"  {history.key}"
     starts = trend.steps.starts
     if _can_show(PLOT_CHARACTERS):
