@@ -25,8 +25,10 @@ demo: $(ENGINES)/.ready
 	$(ENGINES)/bin/pytest examples/quickstart --llmperf-report demo-out/report.json
 	@$(ENGINES)/bin/check-jsonschema --schemafile schemas/report-v1.schema.json demo-out/report.json
 
+# Two at a time where no engine is measured; then those that start one, alone.
 test: $(ENGINES)/.ready
-	LLMPERF_ENGINES_REQUIRED=1 $(ENGINES)/bin/pytest $(ARGS)
+	LLMPERF_ENGINES_REQUIRED=1 $(ENGINES)/bin/pytest -n 2 -m "not engine" $(ARGS)
+	LLMPERF_ENGINES_REQUIRED=1 $(ENGINES)/bin/pytest -m engine
 
 quick: $(DEV)/.ready
 	$(DEV)/bin/pytest -n auto -m "not engine" $(ARGS)

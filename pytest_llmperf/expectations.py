@@ -251,7 +251,11 @@ def check_urls(items: Sequence[pytest.Item], settings: Settings) -> None:
         return
     own = replace(settings, urls={})
     marks = [mark for item in items if (mark := item.get_closest_marker("llm_server"))]
-    asked = {request for mark in marks if (request := request_from_mark(mark, own))}
+    asked = {
+        replace(request, reference=None)
+        for mark in marks
+        if (request := request_from_mark(mark, own))
+    }
     if len(asked) > 1:
         names = ", ".join(sorted(f"{one.engine} with {one.model}" for one in asked))
         raise UsageMistake(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 
 import pytest
 
 MODES = ("off", "smoke", "on")
+QUALITY = ("off", "advise", "fail")
 
 MARKERS = {
     "llm_server": "llm_server(engine, *, model, args, env, accelerator, timeout, python, "
@@ -107,6 +109,15 @@ def add_options(parser: pytest.Parser) -> None:
         help="fail a test whose gate is inconclusive only because of noise",
     )
     group.addoption(
+        "--llmperf-require",
+        action="append",
+        default=[],
+        metavar="PATH|NODEID",
+        help="end red unless every gate in this file, directory or test ran and at least one was "
+        "decided: also a gate that was skipped, deselected, renamed or lost, as far as the "
+        "collection or the store (--llmperf-store) knows it; repeat it for several",
+    )
+    group.addoption(
         "--llmperf-accelerator",
         metavar="NAME",
         help="run on this kind of accelerator (nvidia, amd, ascend, cpu) instead of the one found",
@@ -171,6 +182,25 @@ def add_options(parser: pytest.Parser) -> None:
         help="compare a server with itself: what is found then is noise",
     )
     group.addoption(
+        "--llmperf-quality",
+        choices=QUALITY,
+        default=None,
+        help="whether servers that are compared must say the same: off: do not ask; advise: tell "
+        "when outputs differ (default); fail: llm_no_regression fails then",
+    )
+    group.addoption(
+        "--llmperf-gsm8k",
+        metavar="FILE",
+        help="have each server answer questions with a number for an answer: a file of JSON lines "
+        "with 'question' and 'answer'",
+    )
+    group.addoption(
+        "--llmperf-gsm8k-questions",
+        type=int,
+        metavar="N",
+        help="how many of them, from the first on (default 64)",
+    )
+    group.addoption(
         "--llmperf-plan",
         action="store_true",
         help="print what would be launched and which loss each gate could see, and run nothing",
@@ -181,6 +211,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="remember what was measured: a directory made to be committed, or sqlite:///FILE or "
         "postgresql://... (default: the ini value llmperf_store)",
     )
+    group.addoption(
+        "--llmperf-limits-from",
+        metavar="REF",
+        help="judge by the limits and gates that this git ref declares and by its accepted levels, "
+        "so that a change cannot lower its own bar; differences are printed",
+    )
+    group.addoption("--llmperf-declarations", metavar="PATH", help=argparse.SUPPRESS)
     group.addoption(
         "--llmperf-update-baseline",
         action="store_true",

@@ -29,14 +29,18 @@ from .session.environment import describe, here
 from .session.fragment import fragment_for
 from .session.handle import LlmPerf, ServerHandle
 from .session.judge import error_for
+from .session.limits_from import declared_at, taken_over, write_declared
 from .session.present import shown_as_message
 from .session.progress import Progress
+from .session.required import GROUP, Roll
 from .settings import Settings
 
 _RUNTIME = pytest.StashKey["Runtime"]()
 _EXPECTATION = pytest.StashKey[Expectation]()
 _MISTAKE = pytest.StashKey[str]()
 _PERF = pytest.StashKey[LlmPerf]()
+#: What a worker's collection is called on its way to the controller.
+_ROLL = "llmperf_roll"
 #: Statuses of a session that came to its end: passed, failed, nothing collected.
 _JUDGED = (0, 1, 5)
 
@@ -75,7 +79,10 @@ class Runtime:
         self.config = config
         self.settings = settings
         self.collector: Collector | None = None
+        self.roll = Roll()
         self._described = False
+        #: Tests with a gate that has failed: nothing that runs them again may change that.
+        self._failed: dict[str, LlmPerf] = {}
         self.session = PerfSession(
             settings, self._progress(), engines=self._offered_engines, here=here(config)
         )
@@ -106,7 +113,29 @@ class Runtime:
             mistakes = self._told(items)
         if mistakes and not _is_worker(self.config):
             raise pytest.UsageError("\n".join(mistakes))
+        if not mistakes:
+            self._take_over(items)
         self.session.count_gates(_expectations(items))
+        self.roll.declare(_expectations(items))
+        if _is_worker(self.config):
+            self.config.workeroutput[_ROLL] = self.roll.packed()  # type: ignore[attr-defined]
+
+    def _take_over(self, items: Sequence[pytest.Item]) -> None:
+        """Judge by what another commit declares, where that was asked for."""
+        expectations = _expectations(items)
+        if self.settings.declarations is not None:
+            write_declared(self.settings.declarations, expectations)
+        if self.settings.limits_from is None:
+            return
+        cache = self.settings.checkouts_dir
+        try:
+            elsewhere = declared_at(self.config, self.settings.limits_from, cache)
+        except UsageMistake as mistake:
+            raise pytest.UsageError(str(mistake)) from None
+        self.session.note_limits(elsewhere, expectations)
+        for item in items:
+            if _EXPECTATION in item.stash:
+                item.stash[_EXPECTATION] = taken_over(item.stash[_EXPECTATION], elsewhere)
 
     def _read_one(self, item: pytest.Item) -> str | None:
         try:
@@ -119,7 +148,7 @@ class Runtime:
             return None  # a plain test beneath a module's markers
         item.stash[_EXPECTATION] = expectation
         if expectation.server is not None and self.config.pluginmanager.hasplugin("xdist"):
-            item.add_marker(pytest.mark.xdist_group("llmperf"))
+            item.add_marker(pytest.mark.xdist_group(GROUP))
         return None
 
     def _told(self, items: Sequence[pytest.Item]) -> list[str]:
@@ -134,6 +163,7 @@ class Runtime:
         return []
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.roll.select(item.nodeid for item in session.items)
         self.session.plan(_expectations(session.items))
         if self.settings.plan_only:
             reporter = self.config.pluginmanager.get_plugin("terminalreporter")
@@ -162,6 +192,9 @@ class Runtime:
         perf = item.stash.get(_PERF, None)
         if perf is None:
             return (yield)
+        if (failed := self._failed.get(item.nodeid)) is not None:
+            item.stash[_PERF] = failed
+            raise self._still(failed)
         try:
             result = yield
         except (Exception, pytest.fail.Exception, pytest.skip.Exception) as error:
@@ -181,9 +214,18 @@ class Runtime:
         self, item: pytest.Item, perf: LlmPerf, error: BaseException | None
     ) -> LlmPerfError | None:
         perf.verdicts = self.session.conclude(perf, error)
+        if any(verdict.verdict == "fail" for verdict in perf.verdicts):
+            self._failed[item.nodeid] = perf
         for verdict in perf.verdicts:
             item.ihook.pytest_llmperf_verdict(config=self.config, item=item, verdict=verdict)
         return error_for(perf.verdicts, self.session.bench)
+
+    def _still(self, failed: LlmPerf) -> LlmPerfError:
+        error = error_for(failed.verdicts, self.session.bench)
+        if error is None:
+            raise RuntimeError("a gate that fails is red")
+        decided = "decided when this test ran before; running it again changes nothing"
+        return type(error)(f"{error}\n{decided}", verdicts=error.verdicts)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -316,6 +358,12 @@ class Collector:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
         self.expected.update(ids)
+        self.runtime.roll.select(ids)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        # A worker that crashed hands over nothing; each of them has collected everything.
+        self.runtime.roll.unpack(getattr(node, "workeroutput", {}).get(_ROLL, ()))
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -325,9 +373,12 @@ class Collector:
             self.results.problems.append(str(error))
         if self.config.option.collectonly or self.runtime.settings.plan_only:
             return
+        self.results.take(self.runtime.session)
         stopped = bool(session.shouldstop or session.shouldfail)
         if exitstatus in _JUDGED and not stopped:
             self.results.note_missing(self.expected)
+        if exitstatus in _JUDGED:
+            self.results.require(self.runtime.session, self.runtime.roll)
         try:
             self._report(session, int(exitstatus), complete=exitstatus in _JUDGED and not stopped)
         except Exception as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,14 @@ import pytest
 
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.metrics.bounds import HealthBounds
+from pytest_llmperf.metrics.questions import read_questions
 from pytest_llmperf.options import MODES
+from pytest_llmperf.records import Question
 
 Mode = Literal["off", "smoke", "on"]
+QualityMode = Literal["off", "advise", "fail"]
+#: How many questions each side is asked unless an option says otherwise.
+_QUESTIONS = 64
 #: With fewer nothing can be decided: see gates.design.
 _FEWEST_PAIRS = 4
 #: With fewer launches nothing can be said of their noise: see gates.noise.
@@ -46,6 +52,20 @@ class ReferenceOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """A part of the suite: ``given`` by the user, ``nodeid`` as pytest names it, "" for all."""
+
+    given: str
+    nodeid: str
+
+    def covers(self, nodeid: str) -> bool:
+        """Whether a test is in it: below the directory, in the file or class, of any parameters."""
+        if not self.nodeid or nodeid == self.nodeid:
+            return True
+        return nodeid.startswith(tuple(self.nodeid + end for end in ("/", "::", "[")))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the command line and the ini file say.
 
@@ -54,9 +74,11 @@ class Settings:
     ``family_alpha`` is the false-alarm rate of all gates together, ``family`` their number, 0 for
     the number of gates collected. ``launch_cv`` is the spread between launches that is assumed
     where too few were made to see it. ``pairs`` is the most of a comparison with a reference.
-    ``store`` says where results are remembered, "" nowhere. ``calibrate`` measures noise and judges
-    nothing. ``health`` says when a run is not the
-    server's.
+    ``store`` says where results are remembered, "" nowhere. ``require`` are the parts of the suite
+    whose gates must all have run. ``calibrate`` measures noise and judges nothing. ``limits_from``
+    is the git ref whose limits count; ``declarations`` is where another process of ours wants to
+    read what is declared. ``health`` says when a run is not the server's. ``quality`` says what
+    becomes of servers that do not say the same, ``questions`` is what each of them is to answer.
     """
 
     mode: Mode
@@ -81,11 +103,21 @@ class Settings:
     compare_with_itself: bool = False
     plan_only: bool = False
     store: str = ""
+    require: tuple[Scope, ...] = ()
     update_baseline: bool = False
     calibrate: bool = False
+    limits_from: str | None = None
+    declarations: Path | None = None
     family_alpha: float = 0.01
     launch_cv: float = 0.03
     health: HealthBounds = field(default_factory=HealthBounds)
+    quality: QualityMode = "advise"
+    questions: tuple[Question, ...] = ()
+
+    @property
+    def checkouts_dir(self) -> Path:
+        """Where other commits are checked out; hidden, so that pytest does not find tests there."""
+        return self.cache_dir / ".checkouts"
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Settings:
@@ -116,8 +148,13 @@ class Settings:
             compare_with_itself=bool(option("llmperf_aa")),
             plan_only=bool(option("llmperf_plan")),
             store=str(option("llmperf_store") or config.getini("llmperf_store")),
+            limits_from=option("llmperf_limits_from"),
+            declarations=_path(config, option("llmperf_declarations")),
+            require=_require(config),
             update_baseline=bool(option("llmperf_update_baseline")),
             health=_health(config),
+            quality=option("llmperf_quality") or "advise",
+            questions=_questions(config),
         )
 
 
@@ -125,6 +162,33 @@ def _mode(text: str) -> Mode:
     if text not in MODES:
         raise UsageMistake(f"ini value llmperf = {text!r}: expected one of off, smoke, on.")
     return cast("Mode", text)
+
+
+def _require(config: pytest.Config) -> tuple[Scope, ...]:
+    given: list[str] = config.getoption("llmperf_require")
+    if not given:
+        return ()
+    mode = config.getoption("llmperf") or config.getini("llmperf")
+    calibrating = config.getoption("llmperf_calibrate") is not None
+    if mode != "on" or calibrating:
+        said = "--llmperf-calibrate" if calibrating else f"--llmperf={mode}"
+        raise UsageMistake(
+            f"--llmperf-require {given[0]} asks for decided gates, and {said} judges nothing; "
+            "leave one of the two out."
+        )
+    return tuple(_scope(config, each) for each in given)
+
+
+def _scope(config: pytest.Config, given: str) -> Scope:
+    file, found, inside = given.partition("::")
+    path = Path(os.path.normpath(config.invocation_params.dir / file))
+    if not path.exists():
+        raise UsageMistake(
+            f"--llmperf-require {given}: there is no {path}; name a file or a directory of the "
+            "suite, or a test in it as pytest does, tests/test_speed.py::test_chat."
+        )
+    relative = Path(os.path.relpath(path, config.rootpath)).as_posix()
+    return Scope(given=given, nodeid=("" if relative == "." else relative) + found + inside)
 
 
 def _count(config: pytest.Config, name: str) -> int:
@@ -175,10 +239,23 @@ def _reference(config: pytest.Config) -> ReferenceOptions:
     return ReferenceOptions(
         build=None if build is None else tuple(_split(build, "--llmperf-reference-build")),
         ref=config.getoption("llmperf_reference_ref"),
-        python=str(config.invocation_params.dir / python) if python else None,
+        python=_interpreter(config, python) if python else None,
         args=None if args is None else tuple(_split(args, "--llmperf-reference-args")),
         url=check_url(url) if url else None,
     )
+
+
+def _interpreter(config: pytest.Config, text: str) -> str:
+    """A path, or the name of a program that is on the search path."""
+    if os.sep not in text and (found := shutil.which(text)):
+        return found
+    path = config.invocation_params.dir / Path(text).expanduser()
+    if not path.is_file():
+        raise UsageMistake(
+            f"--llmperf-reference-python={text!r}: there is no program {path}; name the Python of "
+            "the environment that has the reference in it."
+        )
+    return str(path)
 
 
 def _calibrating(config: pytest.Config) -> int | None:
@@ -196,6 +273,27 @@ def _calibrating(config: pytest.Config) -> int | None:
             "--llmperf-calibrate remembers what it finds; say where with --llmperf-store DIRECTORY."
         )
     return launches
+
+
+def _questions(config: pytest.Config) -> tuple[Question, ...]:
+    path = _path(config, config.getoption("llmperf_gsm8k"))
+    count: int | None = config.getoption("llmperf_gsm8k_questions")
+    if count is not None and count < 1:
+        raise UsageMistake(
+            f"--llmperf-gsm8k-questions={count}: expected a whole number of at least 1."
+        )
+    if path is None:
+        if count is not None:
+            raise UsageMistake(
+                f"--llmperf-gsm8k-questions={count}: name the file of questions with "
+                "--llmperf-gsm8k FILE."
+            )
+        return ()
+    if config.getoption("llmperf_quality") == "off":
+        raise UsageMistake(
+            "--llmperf-gsm8k asks for what --llmperf-quality=off leaves out; drop one of them."
+        )
+    return read_questions(path, _QUESTIONS if count is None else count)
 
 
 def _split(words: str, option: str) -> list[str]:

@@ -54,4 +54,4 @@ def wanted(gate: RegressionGate) -> str:
 
 def also(changed: Sequence[str]) -> str:
     """What else differs, to be appended; empty where nothing is known to."""
-    return f"; also changed: {', '.join(changed)}" if changed else ""
+    return f"; differs: {', '.join(changed)}" if changed else ""

@@ -61,6 +61,38 @@ def merge_base(root: Path, ref: str) -> str:
     return done.stdout.strip()
 
 
+def top_of(path: Path) -> Path:
+    """The directory of the checkout that holds ``path``. Raises UsageMistake outside of one."""
+    done = _git(path, "rev-parse", "--show-toplevel")
+    if done.returncode != 0:
+        raise UsageMistake(f"{path} is in no git checkout, so there is no other commit of it.")
+    return Path(done.stdout.strip()).resolve()
+
+
+def commit_of(root: Path, ref: str) -> str:
+    """The commit that ``ref`` names. Raises UsageMistake where git does not know it."""
+    done = _git(root, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+    if done.returncode != 0:
+        raise UsageMistake(
+            f"git knows no {ref!r} in {root}; fetch it (CI often clones one commit only)."
+        )
+    return done.stdout.strip()
+
+
+def worktree(root: Path, commit: str, directory: Path) -> Path:
+    """``commit`` of the repository at ``root``, checked out below ``directory``; once for all."""
+    place = directory / commit[:12]
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = _locked(directory / f"{place.name}.lock", lambda _: None)
+    try:
+        at = _git(place, "rev-parse", "HEAD").stdout.strip() if place.is_dir() else ""
+        if at != commit:
+            _check_out(root, commit, place)
+    finally:
+        unlock(lock)
+    return place
+
+
 def built(
     root: Path,
     commit: str,

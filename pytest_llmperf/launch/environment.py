@@ -22,6 +22,14 @@ _DROPPED = frozenset(
 )
 
 
+def server_environment(
+    base: Mapping[str, str], extra: Iterable[tuple[str, str]] = ()
+) -> dict[str, str]:
+    """:func:`clean_environment` for a server: started with ``python -m``, it would else import
+    whatever lies in the directory that pytest was called in, on both sides of a comparison."""
+    return {"PYTHONSAFEPATH": "1", **clean_environment(base, extra)}
+
+
 def clean_environment(
     base: Mapping[str, str], extra: Iterable[tuple[str, str]] = ()
 ) -> dict[str, str]:

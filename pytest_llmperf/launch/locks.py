@@ -90,6 +90,7 @@ class DeviceLock:
     """
 
     def __init__(self, uuids: Sequence[str], directory: Path, *, holder: str = "") -> None:
+        directory.mkdir(parents=True, exist_ok=True)
         self._paths = {uuid: directory / _file_name(uuid) for uuid in sorted(set(uuids))}
         self._holder = holder
         self._held: dict[str, int] = {}

@@ -19,7 +19,7 @@ from pytest_llmperf.redact import redact_argv
 
 from . import leftovers, ports
 from .diagnose import describe_exit, diagnose
-from .environment import clean_environment
+from .environment import server_environment
 from .handle import KeeperHandle
 from .logs import TAIL_LINES, LogFollower, last_lines, latest_progress, write_header
 from .pinning import pin_tree
@@ -148,7 +148,7 @@ class ServerProcess:
             path.write_text(text, encoding="utf-8")
         write_header(self.log_path, plan, self.launch_id, swept)
         mark = (leftovers.MARK, self.launch_id)
-        env = clean_environment(base, (*plan.env, mark))
+        env = server_environment(base, (*plan.env, mark))
         self._watch = clock.Stopwatch()
         self._keeper = KeeperHandle.start(self.log_path, held_fds)
         self._keeper.give(self._job(env, held_fds))

@@ -12,7 +12,7 @@ from pytest_llmperf.records import Json, LaunchPlan, Scalar, ServerIdentity
 from pytest_llmperf.redact import redact_argv, redact_env, redact_mapping, redact_text
 
 from . import installed, mapped, weights
-from .environment import clean_environment
+from .environment import server_environment
 
 #: Names of what differs from launch to launch, or only follows from it.
 _FLEETING = re.compile(
@@ -68,7 +68,7 @@ def subject(
     digest, number of files, commit and uncommitted changes of what runs from source; it is empty
     for a native server. ``libraries`` and ``packages`` have an entry "(others)".
     """
-    inherited = clean_environment(os.environ if environ is None else environ)
+    inherited = server_environment(os.environ if environ is None else environ)
     given = dict(plan.env) if plan else {}
     whole = {**inherited, **given}
     mask = _Mask(plan, inherited.get("HOME", ""))

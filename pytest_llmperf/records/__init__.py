@@ -13,7 +13,7 @@ from .decided import Limit, RegressionGate, Verdict
 from .measured import ClientHealth, MetricValue, Pass, RequestRecord, Run
 from .place import Accelerator, Device
 from .quality import Fingerprint, OutputQuality, Question, Reply
-from .remembered import LaunchValues, Level, NoiseProfile, Observation
+from .remembered import Judged, LaunchValues, Level, NoiseProfile, Observation
 from .serving import (
     MERGE_BASE,
     FailureCause,
@@ -47,6 +47,7 @@ __all__ = [
     "HttpCall",
     "HttpProbe",
     "Json",
+    "Judged",
     "LaunchPlan",
     "LaunchRecord",
     "LaunchValues",

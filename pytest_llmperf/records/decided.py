@@ -48,7 +48,8 @@ class Verdict:
     when the lower one is above ``allow``, excluded when the upper one is below
     ``loss_to_catch``). ``look`` of the ``looks`` declared beforehand is the one at which it was
     decided, ``n_pairs`` how many pairs of launches there were. ``changed`` are the differences
-    between the two subjects, in words.
+    between the two subjects, in words. ``attempt`` counts the sessions that decided the same
+    question, this one included, from 1; ``None`` where nothing is remembered.
     """
 
     kind: Literal["floor", "ceiling", "regression"]
@@ -83,3 +84,4 @@ class Verdict:
     look: int | None = None
     looks: int | None = None
     changed: tuple[str, ...] = ()
+    attempt: int | None = None

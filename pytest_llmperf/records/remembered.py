@@ -4,18 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from .common import Json, Scalar, VerdictWord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchValues:
-    """One launch in short: the mean of each metric over its valid runs, in the metric's unit."""
+    """One launch in short: the mean of each metric over its valid runs, in the metric's unit.
+
+    ``outputs`` are its answers to the fixed prompts, one JSON text each; empty where not asked."""
 
     launch_id: str
     started_at: str
     runs: int
     metrics: Mapping[str, float]
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One gate of a session and what came of it.
+
+    Equal ``sequence`` are the same question asked again: the same commit and subject compared with
+    the same. It is empty where nobody asks that, as for floors and ceilings.
+    """
+
+    kind: Literal["floor", "ceiling", "regression"]
+    metric: str
+    verdict: VerdictWord
+    sequence: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +43,8 @@ class Observation:
     ``key`` names what may be compared with each other: equal test, workload and environment.
     ``environment`` are the facts that must be equal, ``subject`` those of the thing under test,
     ``block`` those of the machine and device at hand. ``verdict`` is the worst of the test's gates,
-    ``None`` without any. ``created`` is ISO 8601 in UTC. ``gate_version`` is part of the key.
+    ``None`` without any; ``judged`` are all of them. ``created`` is ISO 8601 in UTC.
+    ``gate_version`` is part of the key.
     """
 
     id: str
@@ -44,13 +63,15 @@ class Observation:
     runner: str = ""
     tool_version: str = ""
     gate_version: int = 1
+    judged: tuple[Judged, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
     """The accepted level of one key: the observations that it rests on, and who moved it why.
 
-    A newer level replaces an older one; both are kept.
+    A newer level replaces an older one; both are kept. ``retired`` are metrics whose gates were
+    taken away on purpose at that time, so that nobody misses them.
     """
 
     id: str
@@ -60,6 +81,7 @@ class Level:
     reason: str
     author: str = ""
     commit: str | None = None
+    retired: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

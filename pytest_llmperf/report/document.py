@@ -63,6 +63,25 @@ class Summarised(Protocol):
     def n_runs(self) -> int: ...
 
 
+class Compared(Protocol):
+    """What is known of the outputs of two servers: a dataclass, told field by field."""
+
+    @property
+    def against(self) -> str: ...
+    @property
+    def outputs(self) -> Any: ...
+    @property
+    def missing(self) -> str: ...
+    @property
+    def answers(self) -> Any: ...
+    @property
+    def texts(self) -> Sequence[str]: ...
+    @property
+    def lines(self) -> Sequence[str]: ...
+    @property
+    def serious(self) -> Sequence[str]: ...
+
+
 # --- entries ---------------------------------------------------------------------------------
 
 
@@ -122,6 +141,11 @@ def noise_entry(test: str, profile: NoiseProfile, detectable: Mapping[str, float
     }
 
 
+def quality_entry(test: str, found: Compared) -> Entry:
+    """What is known of the outputs of the servers that ``test`` compared."""
+    return {"test": test, **_fields(found)}
+
+
 def gate_entry(test: str, measurement_id: str | None, verdict: Verdict) -> Entry:
     """One gate of ``test``; ``measurement_id`` is ``None`` when it was judged on nothing."""
     return {"test": test, "measurement": measurement_id, **_fields(verdict)}
@@ -169,6 +193,7 @@ def environment_entry(
     commit: str | None = None,
     branch: str | None = None,
     dirty: bool | None = None,
+    dirty_digest: str | None = None,
 ) -> Entry:
     """Where it was measured; the ``git`` facts are ``None`` outside of a checkout."""
     return {
@@ -177,7 +202,12 @@ def environment_entry(
         "host": plain(host),
         "python": python,
         "packages": plain(packages),
-        "git": {"commit": commit, "branch": branch, "dirty": dirty},
+        "git": {
+            "commit": commit,
+            "branch": branch,
+            "dirty": dirty,
+            "dirty_digest": dirty_digest,
+        },
     }
 
 
@@ -212,6 +242,7 @@ def _run_entry(run: Run) -> Entry:
         "client": _fields(run.client),
         "side": run.side,
         "pair": plain(run.pair),
+        "quality": plain(run.quality),
     }
 
 
@@ -296,6 +327,7 @@ def assemble(
     complete: bool,
     exit_status: int | None,
     tool_version: str,
+    problems: Sequence[str] = (),
 ) -> Entry:
     """The whole document from the fragments of every test, in any order, also repeated.
 
@@ -326,21 +358,29 @@ def assemble(
         "tests": tests,
         "gates": gates,
         "noise": _last(parts, "noise", "test"),
-        "verdict": overall(gates, tests),
+        "quality": _last(parts, "quality", "test"),
+        "problems": [redact_text(problem) for problem in problems],
+        "verdict": overall(gates, tests, problems),
         "counts": _counts(servers, measurements, tests, gates),
         "exit_status": plain(exit_status),
         "complete": complete,
     }
 
 
-def overall(gates: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any]]) -> str:
-    """ "fail" if any gate failed whose test was not expected to, else "inconclusive" if any is, or
-    if a test broke or could not measure, else "pass", or "none" without gates."""
+def overall(
+    gates: Sequence[Mapping[str, Any]],
+    tests: Sequence[Mapping[str, Any]],
+    problems: Sequence[str] = (),
+) -> str:
+    """ "fail" if any gate failed whose test was not expected to, else "inconclusive" if any is, if
+    a test broke or could not measure or there are ``problems``, else "pass", or "none" without
+    gates."""
     outcomes = {test["test"]: test["outcome"] for test in tests}
     words = {gate["verdict"] for gate in gates if outcomes.get(gate["test"]) != "xfailed"}
     if "fail" in words:
         return "fail"
-    if "inconclusive" in words or {"broken", "could_not_measure"} & set(outcomes.values()):
+    broken = {"broken", "could_not_measure"} & set(outcomes.values())
+    if "inconclusive" in words or broken or problems:
         return "inconclusive"
     return "pass" if gates else "none"
 

@@ -29,6 +29,7 @@ def summary_lines(document: Document) -> list[str]:
         noise_table(document),
         gate_table(document),
         reason_lines(document),
+        quality_lines(document),
         problem_lines(document),
     )
     lines: list[str] = []
@@ -279,6 +280,39 @@ def reason_lines(document: Document) -> list[str]:
         if gate["verdict"] != "pass" and gate["test"] in quiet:
             lines += _wrapped(f"{_short(gate['test'])}: {gate['reason']}")
     return lines
+
+
+# --- outputs ---------------------------------------------------------------------------------
+
+
+def quality_lines(document: Document) -> list[str]:
+    """What servers said that is worth hearing of: outputs that differ between the two sides,
+    answers to questions, responses without any text."""
+    lines = [
+        f"{_short(entry['test'])}: {line}"
+        for entry in document["quality"]
+        for line in (*_score(entry), *entry["lines"])
+    ]
+    for entry in document["measurements"]:
+        found = [run["quality"] for run in entry["runs"] if run["valid"] and run["quality"]]
+        empty = sum(run["without_text"] for run in found)
+        if empty:
+            answered = sum(run["answered"] for run in found)
+            told = f"{empty} of {answered} responses came without any text"
+            lines.append(f"{_short(entry['test'])}: {told}")
+    shown = [line for text in dict.fromkeys(lines) for line in _wrapped(text)]
+    return ["outputs:", *shown] if shown else []
+
+
+def _score(entry: Mapping[str, Any]) -> list[str]:
+    """How many questions were answered rightly, unless a line says so already."""
+    found = entry["answers"]
+    if found is None or any(line.startswith("gsm8k") for line in entry["lines"]):
+        return []
+    told = f"gsm8k: {found['right']} of {found['asked']} questions answered rightly"
+    if found["reference_right"] is not None:
+        told += f", by the reference {found['reference_right']}"
+    return [told]
 
 
 # --- problems --------------------------------------------------------------------------------

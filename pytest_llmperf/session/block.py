@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,9 +26,11 @@ from pytest_llmperf.metrics.bounds import HealthBounds
 from pytest_llmperf.models import is_tiny, materialize
 from pytest_llmperf.records import (
     Accelerator,
+    Fingerprint,
     Json,
     LaunchRecord,
     Placement,
+    Question,
     Run,
     ServerRequest,
     Side,
@@ -60,6 +62,10 @@ class Surroundings:
     #: Whether it matters what exactly runs in a server.
     subjects: bool
     remember: Callable[[LaunchRecord], None]
+    #: Whether launches that are compared or remembered answer fixed prompts.
+    fingerprints: bool = False
+    #: What each side is asked once.
+    questions: tuple[Question, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,7 +83,10 @@ class Block:
     launched: int = 0
     live: LiveServer | None = None
     subject: Mapping[str, Json] = field(default_factory=dict)
+    #: Which questions were answered rightly; ``None`` before they were asked.
+    solved: tuple[bool, ...] | None = None
     _runs: dict[Workload, list[Run]] = field(default_factory=dict)
+    _fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
     _lock: DeviceLock | None = None
     _memory_before: int | None = None
 
@@ -91,6 +100,11 @@ class Block:
     def _has_subject(self) -> bool:
         compared = self.side == "reference" or self.request.reference is not None
         return compared or self.around.subjects
+
+    @property
+    def _log_name(self) -> str:
+        side = "-reference" if self.side == "reference" else ""
+        return f"{self.id}{side}-{os.getpid()}"
 
     @property
     def attached(self) -> bool:
@@ -126,16 +140,13 @@ class Block:
                 self._lock.release()
                 self._lock = None
 
-    def warm_up(self, workloads: Iterable[Workload]) -> float:
-        """Send the warm-up requests of ``workloads``; the seconds that a launch which measures
-        them all will take, start-up included."""
-        live = self.open()
-        seconds = live.record.startup_time_s or 0.0
-        for workload in workloads:
-            self.around.progress.update(partial(self._run_line, workload, None, None))
-            seconds += live.warm_up(workload, processes=self.around.client_processes)
-        self.around.progress.clear()
-        return seconds
+    def warm_up(self, workload: Workload) -> float:
+        """Send the warm-up requests of ``workload``; the seconds that measuring it will take."""
+        self.around.progress.update(partial(self._run_line, workload, None, None))
+        try:
+            return self.open().warm_up(workload, processes=self.around.client_processes)
+        finally:
+            self.around.progress.clear()
 
     def measure_pair(self, workload: Workload, pair: int) -> None:
         """Measure ``workload`` on the launch that is up, for a pair of launches."""
@@ -180,6 +191,12 @@ class Block:
             runs=runs,
             summary=summarise(runs),
             subject=self.subject,
+            fingerprints={
+                id_: self._fingerprints[id_]
+                for id_ in dict.fromkeys(run.launch_id for run in runs)
+                if id_ in self._fingerprints
+            },
+            solved=self.solved,
         )
 
     def _seen(self, workload: Workload) -> int:
@@ -209,9 +226,21 @@ class Block:
             bounds=self.around.bounds,
             processes=self.around.client_processes,
             visit=pair or 0,
+            fingerprint=self.around.fingerprints and (pair is not None or self.around.subjects),
         )
+        self._ask_beside(live, workload)
         placed = (replace(run, side=self.side, pair=pair) for run in runs)
         self._runs.setdefault(workload, []).extend(placed)
+
+    def _ask_beside(self, live: LiveServer, workload: Workload) -> None:
+        """Keep what the launch said to the fixed prompts; ask the questions once a side."""
+        if live.fingerprint is not None:
+            self._fingerprints[live.record.id] = live.fingerprint
+        if self.around.questions and self.solved is None:
+            progress = self.around.progress
+            asked = len(self.around.questions)
+            progress.update(lambda: f"{progress.test} ── {self.side}: asking {asked} questions")
+            self.solved = live.solve(self.around.questions, workload)
 
     def _run_line(
         self, workload: Workload, index: int | None, progress: LoadProgress | None
@@ -272,7 +301,7 @@ class Block:
                 self.engine.plan(self.request, placement),
                 placement,
                 server_id=self.id,
-                log_path=self.around.log_dir / f"{self.id}-{os.getpid()}-{self.launched}.log",
+                log_path=self.around.log_dir / f"{self._log_name}-{self.launched}.log",
                 client_cores=cores.client,
                 held_fds=self._lock.descriptors if self._lock else (),
                 on_progress=self._show_start,

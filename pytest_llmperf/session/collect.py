@@ -13,8 +13,10 @@ import pytest
 from pytest_llmperf.errors import LlmPerfError
 from pytest_llmperf.report import document, terminal
 from pytest_llmperf.report.write import write_report
+from pytest_llmperf.store import StoreError
 
 from . import environment
+from .required import Roll, shortcomings
 
 if TYPE_CHECKING:
     from .core import PerfSession
@@ -30,8 +32,11 @@ class Results:
     def __init__(self) -> None:
         self.fragments: list[dict[str, Any]] = []
         self.seen: set[str] = set()
+        #: How each test ended, in pytest's own words.
+        self.endings: dict[str, str] = {}
         self.missing: list[str] = []
         self.problems: list[str] = []
+        self.notes: list[str] = []
         self.document_built: dict[str, Any] | None = None
         self._ours_failed = 0
         self._report_path: Path | None = None
@@ -40,14 +45,38 @@ class Results:
         """Take a test's report, with what rides on it."""
         if report.when != "setup" or not report.passed:
             self.seen.add(report.nodeid)
+            self._note_ending(report)
         fragment = getattr(report, "llmperf", None)
         if fragment is None:
             return
         self.fragments.append(fragment)
         fresh = (each for each in fragment.get("problems", ()) if each not in self.problems)
         self.problems += fresh
+        self.notes += (each for each in fragment.get("notes", ()) if each not in self.notes)
         if report.failed and _outcome(fragment) != "failed":
             self._ours_failed += 1
+
+    def _note_ending(self, report: pytest.TestReport) -> None:
+        if report.when != "teardown" or report.failed:
+            self.endings[report.nodeid] = report.outcome
+
+    def require(self, session: PerfSession, roll: Roll) -> None:
+        """Note what --llmperf-require demands and this session does not show."""
+        settings, known = session.settings, []
+        if settings.require and session.memory is not None:
+            try:
+                known = session.memory.known_gates()
+            except StoreError as error:
+                self.problems.append(str(error))
+        for scope in settings.require:
+            self.problems += shortcomings(
+                scope, roll, known, self.fragments, self.endings, settings.store
+            )
+
+    def take(self, session: PerfSession) -> None:
+        """What a session of this process has to say beside its tests."""
+        self.problems += [each for each in session.problems if each not in self.problems]
+        self.notes += [each for each in session.notes if each not in self.notes]
 
     def note_missing(self, expected: Iterable[str]) -> None:
         """Tests that were collected but never reported: green by accident is red."""
@@ -77,6 +106,7 @@ class Results:
             complete=complete and not self.missing,
             exit_status=exit_status,
             tool_version=metadata.version("pytest-llmperf"),
+            problems=self.problems,
         )
         return self.document_built
 
@@ -116,6 +146,8 @@ class Results:
                 reporter.line(line)
         if self._report_path is not None:
             reporter.line(f"report: {self._report_path}")
+        for note in self.notes:
+            reporter.line(note)
         for problem in self.problems:
             reporter.line(f"ERROR: {problem}", red=True)
 

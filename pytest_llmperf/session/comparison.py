@@ -7,12 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from pytest_llmperf.gates.comparable import differences, told
-from pytest_llmperf.gates.design import Design, Prior
+from pytest_llmperf.gates.design import FEWEST_PAIRS, Design, Prior
 from pytest_llmperf.gates.regression import Pair
-from pytest_llmperf.launch.subject import same_subject
-from pytest_llmperf.records import Json, RegressionGate, ServerRequest
+from pytest_llmperf.records import RegressionGate, ServerRequest, Side
 from pytest_llmperf.redact import redact_argv, redact_env
+
+#: Of a gate's chance of a false alarm, what the looks at its metric may use; the rest is for
+#: the test of failed requests beside it.
+SHARE_OF_LOOKS = 0.9
+
+
+def _design(pairs: int, alpha: float) -> Design:
+    looks = tuple(range(FEWEST_PAIRS, pairs + 1, 2))
+    return Design(loss_to_catch=0.5, alpha=SHARE_OF_LOOKS * alpha, looks=looks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +44,33 @@ class Refusal:
         )
 
     @classmethod
+    def unlike(cls, against: str) -> Self:
+        """One side is launched here, the other runs somewhere."""
+        return cls(
+            code="unlike",
+            reason=(
+                f"not comparable: one of the server and its reference ({against}) is launched here "
+                "and the other runs somewhere already, so a difference may be the machine's; "
+                "launch both, or attach to both (--llmperf-url and --llmperf-reference-url)"
+            ),
+            covered=False,
+        )
+
+    @classmethod
+    def blind(cls, pairs: int, alpha: float) -> Self:
+        """No look could show a loss at this gate's share of the false alarms."""
+        needed = next(n for n in range(pairs + 2, 100, 2) if _design(n, alpha).fewest_to_fail)
+        return cls(
+            code="too_few_pairs",
+            reason=(
+                f"too few pairs: with at most {pairs} pairs of launches no loss of any size could "
+                f"be shown, for all gates share the false alarms; allow {needed} "
+                "(--llmperf-pairs, --llmperf-budget), or declare fewer gates"
+            ),
+            covered=False,
+        )
+
+    @classmethod
     def too_expensive(cls, budget_s: float, pair_s: float, fewest: int) -> Self:
         """The time allowed ends before anything could be decided."""
         return cls(
@@ -54,6 +88,7 @@ class Comparison:
     """What a judge needs beside the numbers of one side.
 
     ``against`` names the reference in words, ``changed`` is what differs between the two.
+    ``left_out`` counts the launches of each side that gave no valid run.
     """
 
     against: str
@@ -62,19 +97,7 @@ class Comparison:
     pairs: Callable[[str], list[Pair]]
     design: Callable[[RegressionGate], Design]
     priors: Mapping[str, Prior]
-
-
-def compare_subjects(
-    candidate: Mapping[str, Json],
-    reference: Mapping[str, Json],
-    *,
-    against: str,
-    anyway: bool,
-) -> tuple[tuple[str, ...], Refusal | None]:
-    """What differs between two servers, and a refusal where nothing does."""
-    if same_subject(candidate, reference):
-        return (), None if anyway else Refusal.identical(against)
-    return told(differences(candidate, reference)), None
+    left_out: Mapping[Side, int]
 
 
 def described(

@@ -13,13 +13,14 @@ from pytest_llmperf.accelerators.detect import detect
 from pytest_llmperf.declared import workload_from
 from pytest_llmperf.engines.base import Engine
 from pytest_llmperf.engines.registry import resolve
-from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.errors import LlmPerfError, UsageMistake
 from pytest_llmperf.expectations import Expectation
 from pytest_llmperf.gates.design import Prior
 from pytest_llmperf.launch.checkout import built, default_branch, merge_base
 from pytest_llmperf.records import (
     MERGE_BASE,
     Accelerator,
+    Api,
     Device,
     LaunchRecord,
     NoiseProfile,
@@ -32,14 +33,18 @@ from pytest_llmperf.records import (
 from pytest_llmperf.settings import Settings
 from pytest_llmperf.store import StoreError
 
+from .attempts import Attempt
 from .block import Block, Surroundings
 from .duel import Duel, Rules
 from .handle import LlmPerf, ServerHandle
 from .judge import Bench, judge, select_here, unmeasured
+from .limits_from import Elsewhere, gone
+from .limits_from import told as limits_told
 from .measurement import Measurement
 from .memory import Here, Memory, Past
 from .planning import USUAL, Asked, Premises, plan_lines, reach
 from .progress import Progress
+from .quality import Quality, assess, told_by
 
 API_KEY_VARIABLE = "LLMPERF_API_KEY"
 
@@ -61,8 +66,12 @@ class PerfSession:
         if settings.store and settings.mode == "on":
             self.memory = Memory(settings.store, here, update=settings.update_baseline)
         self.problems: list[str] = []
+        #: Lines for the end of the summary.
+        self.notes: list[str] = []
         #: What a calibration found, by test.
         self.profiles: dict[str, NoiseProfile] = {}
+        #: What is known of the outputs of servers that were compared, by test.
+        self.qualities: dict[str, Quality] = {}
         self.progress = progress
         self.launches: list[LaunchRecord] = []
         self.family = settings.family
@@ -71,6 +80,8 @@ class PerfSession:
         self._offered: Mapping[str, Engine] | None = None
         self._blocks: dict[ServerRequest, Block] = {}
         self._duels: dict[ServerRequest, Duel] = {}
+        #: What was decided of each test, and on what.
+        self._concluded: dict[str, tuple[Measurement, list[Verdict]]] = {}
         #: Decides the order of launches; drawn anew in each session, and reported.
         self.seed = secrets.randbits(32)
         self._planned: dict[ServerRequest, list[Workload]] = {}
@@ -85,6 +96,19 @@ class PerfSession:
         if not self.settings.family:
             self.family = max(1, sum(expectation.gates for expectation in expectations))
 
+    def note_limits(self, elsewhere: Elsewhere, expectations: Sequence[Expectation]) -> None:
+        """Say how this checkout's limits differ from those that count, and read levels there."""
+        self.notes += [
+            f"limits from {elsewhere.name}: {each}" for each in limits_told(expectations, elsewhere)
+        ]
+        self.problems += [
+            f"{test} has a gate at {elsewhere.name} and is gone here; if that is meant, judge by "
+            "limits of a commit without it"
+            for test in gone(expectations, elsewhere)
+        ]
+        if self.memory is not None:
+            self.memory.read_levels_at(elsewhere.root)
+
     def check(self, expectation: Expectation) -> None:
         """Raise UsageMistake for what cannot be met here, before any launch: limits that contradict
         each other, an API that the engine does not have."""
@@ -92,10 +116,19 @@ class PerfSession:
         if expectation.server is not None and expectation.limits:
             select_here(expectation, self.accelerator(expectation.server))
 
+    def _note_problem(self, error: LlmPerfError) -> None:
+        if str(error) not in self.problems:
+            self.problems.append(str(error))
+
     def _check_api(self, expectation: Expectation) -> None:
         if expectation.server is None or expectation.workload is None:
             return
-        engine, api = self.engine(expectation.server.engine), expectation.workload.api
+        self._check_engine(expectation.server, expectation.workload.api)
+        if expectation.regressions and expectation.server.reference is not None:
+            self._check_engine(expectation.server.reference, expectation.workload.api)
+
+    def _check_engine(self, request: ServerRequest, api: Api) -> None:
+        engine = self.engine(request.engine)
         if api not in engine.apis:
             known = " or ".join(repr(name) for name in engine.apis)
             raise UsageMistake(
@@ -136,6 +169,7 @@ class PerfSession:
             family_alpha=self.settings.family_alpha,
             assumed_sigma=math.sqrt(2) * self.settings.launch_cv,
             noise=lambda request, workload: self._noise(request, workload)[1],
+            remembers=self.memory is not None,
         )
 
     # --- running ----------------------------------------------------------------------------
@@ -195,7 +229,7 @@ class PerfSession:
             root,
             merge_base(root, ref),
             command,
-            self.settings.cache_dir / "references",
+            self.settings.checkouts_dir,
             say=self.progress.say,
         )
         name = f"{checkout.commit[:8]}, the merge base with {ref}"
@@ -236,10 +270,55 @@ class PerfSession:
         if self.settings.calibrate:
             self._calibrate(measured, expectation, accelerator)
             return []
+        known = self._concluded.get(expectation.nodeid)
+        if known is not None and known[0].runs == measured.runs:
+            return known[1]  # a plugin runs the test again: nothing was measured since
         past = self._recall(measured, expectation, accelerator)
-        verdicts = judge(expectation, measured, accelerator, self.bench, past)
-        self._keep(measured, expectation, accelerator, verdicts)
+        attempts = self._attempts(measured, expectation, accelerator, past)
+        verdicts = judge(expectation, measured, accelerator, self.bench, past, attempts)
+        verdicts = self._beside_outputs(expectation, measured, past, verdicts)
+        self._keep(measured, expectation, accelerator, verdicts, attempts)
+        self._concluded[expectation.nodeid] = measured, verdicts
         return verdicts
+
+    def _beside_outputs(
+        self,
+        expectation: Expectation,
+        measured: Measurement,
+        past: Past | StoreError | None,
+        verdicts: list[Verdict],
+    ) -> list[Verdict]:
+        """The verdicts with what is known of the servers' outputs, where those are asked for."""
+        mode = self.settings.quality
+        if mode == "off":
+            return verdicts
+        accepted = past if isinstance(past, Past) and past.accepted else None
+        if measured.reference is None and measured.solved is None and accepted is None:
+            return verdicts
+        found = assess(measured, accepted, alpha=self.settings.family_alpha)
+        self.qualities[expectation.nodeid] = found
+        return told_by(verdicts, found, mode)
+
+    def _attempts(
+        self,
+        measured: Measurement,
+        expectation: Expectation,
+        accelerator: Accelerator,
+        past: Past | StoreError | None,
+    ) -> dict[str, Attempt]:
+        """Which attempt each regression gate is at; none where nothing is decided or remembered."""
+        compared, against = measured.comparison, ""
+        if compared is not None:
+            against = compared.against
+        elif isinstance(past, Past) and past.level is not None:
+            against = past.level.id
+        if self.memory is None or not against or self.settings.compare_with_itself:
+            return {}
+        try:
+            return self.memory.attempts(measured, expectation, accelerator, against)
+        except StoreError as error:
+            self._trouble(error)
+            return {}
 
     def _recall(
         self, measured: Measurement, expectation: Expectation, accelerator: Accelerator
@@ -276,7 +355,11 @@ class PerfSession:
         """What a calibration found, as priors of gates."""
         if self.memory is None:
             return {}, None
-        profile = self.memory.profile(request, workload, self.accelerator(request))
+        try:
+            profile = self.memory.profile(request, workload, self.accelerator(request))
+        except StoreError as error:
+            self._note_problem(error)
+            return {}, None
         if profile is None:
             return {}, None
         sure = {n: s for n, s in profile.pair_sigma.items() if n not in profile.bimodal}
@@ -288,14 +371,17 @@ class PerfSession:
         expectation: Expectation,
         accelerator: Accelerator,
         verdicts: Sequence[Verdict],
+        attempts: Mapping[str, Attempt],
     ) -> None:
         if self.memory is None:
             return
         try:
-            self.memory.keep(measured, expectation, accelerator, verdicts)
+            self.memory.keep(measured, expectation, accelerator, verdicts, attempts)
         except StoreError as error:
-            if str(error) not in self.problems:
-                self.problems.append(str(error))
+            self._trouble(error)
+
+    def _trouble(self, error: StoreError) -> None:
+        self._note_problem(error)
 
     @property
     def bench(self) -> Bench:
@@ -346,6 +432,8 @@ class PerfSession:
             bounds=self.settings.health,
             client_processes=self.settings.client_processes,
             subjects=self.memory is not None,
+            fingerprints=self.settings.mode == "on" and self.settings.quality != "off",
+            questions=self.settings.questions if self.settings.mode == "on" else (),
             api_key=os.environ.get(API_KEY_VARIABLE),
             remember=lambda record: self.launches.append(record),
         )

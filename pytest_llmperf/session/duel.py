@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from pytest_llmperf.errors import ClientError, ServerError
+from pytest_llmperf.gates.comparable import differences, told
 from pytest_llmperf.gates.design import FEWEST_PAIRS, Design, Prior, design_for
 from pytest_llmperf.gates.regression import Pair, state_of
+from pytest_llmperf.launch.subject import same_subject
 from pytest_llmperf.records import MetricValue, RegressionGate, Run, Side, Workload
 
 from .block import Block
-from .comparison import Comparison, Refusal, compare_subjects, described
+from .comparison import SHARE_OF_LOOKS, Comparison, Refusal, described
 from .measurement import Measurement
 
 #: Pairs beyond the last look that may stand in for invalid ones.
@@ -57,6 +59,9 @@ class Duel:
     _changed: tuple[str, ...] = ()
     _refusal: Refusal | None = None
     _begun: bool = False
+    _failure: ServerError | None = None
+    _troubles: dict[Workload, ServerError | ClientError] = field(default_factory=dict)
+    _known: dict[Workload, Mapping[str, Prior]] = field(default_factory=dict)
     _most_pairs: int = 0
     _launched_pairs: int = 0
 
@@ -69,6 +74,8 @@ class Duel:
 
         Raises :class:`~pytest_llmperf.errors.ServerError` when either server breaks.
         """
+        if (known := self._failure or self._troubles.get(workload)) is not None:
+            raise known
         try:
             self._begin()
             while self._goes_on(workload):
@@ -85,13 +92,23 @@ class Duel:
     def _begin(self) -> None:
         if self._begun:
             return
+        try:
+            self._warm_up()
+        except ServerError as error:
+            # It would fail every test of the block, after as long a wait each time.
+            self._failure = error
+            raise
+        self._begun = True
+
+    def _warm_up(self) -> None:
+        """The first launch of each side, by which everything else is planned."""
         seconds = 0.0
         subjects = []
         for block in (self.candidate, self.reference):
             if block is self.reference:
                 self.candidate.close()
             block.stage = f"warm-up launch of the {block.side}"
-            seconds += block.warm_up(self.gates)
+            seconds += self._warmed(block)
             subjects.append(block.subject)
         self._against = described(
             self.reference.request,
@@ -99,24 +116,50 @@ class Duel:
             self.reference.open().identity.version,
             name=self.name,
         )
-        self._changed, self._refusal = compare_subjects(
-            *subjects, against=self._against, anyway=self.rules.compare_with_itself
-        )
+        one, other = subjects
+        if self.candidate.attached != self.reference.attached:
+            self._refusal = Refusal.unlike(self._against)
+        elif same_subject(one, other):
+            self._against += ", which runs the same"
+            if not self.rules.compare_with_itself:
+                self._refusal = Refusal.identical(self._against)
+        self._changed = told(differences(one, other))
+        if self.reference.attached:
+            self._against += " (both run already: the luck of their one launch is in the result)"
         self._plan(seconds)
         self.reference.close()
-        self._begun = True
+        self.candidate.stage = ""
+
+    def _warmed(self, block: Block) -> float:
+        """Seconds that a launch will take; what ails one workload is for its own test to tell."""
+        seconds = block.open().record.startup_time_s or 0.0
+        for workload in self.gates:
+            try:
+                seconds += block.warm_up(workload)
+            except (ServerError, ClientError) as error:
+                self._troubles.setdefault(workload, error)
+                block.open().check()
+        return seconds
 
     def _plan(self, seconds_per_pair: float) -> None:
         """How many pairs there may be: declared now, before any figure was seen."""
         self._most_pairs = self.rules.most_pairs
-        if self.rules.budget_s is None or self._refusal is not None:
+        self._known = {workload: self.priors(workload) for workload in self.gates}
+        if self._refusal is not None:
             return
-        affordable = int(self.rules.budget_s / seconds_per_pair) // 2 * 2
+        if self.rules.budget_s is not None:
+            self._refusal = self._fitted(self.rules.budget_s, seconds_per_pair)
+        gates = (gate for each in self.gates.values() for gate in each)
+        if self._refusal is None and any(self._design(g).fewest_to_fail is None for g in gates):
+            self._refusal = Refusal.blind(self._most_pairs, self.rules.alpha)
+
+    def _fitted(self, budget_s: float, seconds_per_pair: float) -> Refusal | None:
+        """As many pairs as there is time for, or why there is too little."""
+        affordable = int(budget_s / seconds_per_pair) // 2 * 2
         self._most_pairs = min(self._most_pairs, affordable)
         if self._most_pairs < FEWEST_PAIRS:
-            self._refusal = Refusal.too_expensive(
-                self.rules.budget_s, seconds_per_pair, FEWEST_PAIRS
-            )
+            return Refusal.too_expensive(budget_s, seconds_per_pair, FEWEST_PAIRS)
+        return None
 
     def _goes_on(self, workload: Workload) -> bool:
         if self._refusal is not None or self._launched_pairs >= self._most_pairs + _SPARE_PAIRS:
@@ -130,7 +173,7 @@ class Duel:
                 gate,
                 self.pairs(workload, gate.metric),
                 self._design(gate),
-                self.priors(workload).get(gate.metric),
+                self._known.get(workload, {}).get(gate.metric),
             )
             for gate in gates
         )
@@ -139,13 +182,16 @@ class Duel:
     def _two_pairs(self, mine: Workload) -> None:
         """Four launches: two pairs, for every workload that needs them."""
         wanted = [each for each in self.gates if each == mine or self._undecided(each)]
-        for side, pair in self._order():
+        order = list(self._order())
+        self._launched_pairs += 2  # also where a launch fails: a pair is never begun twice
+        for side, pair in order:
             block = self._side(side)
             self._only(block)
-            block.stage = f"pair {pair + 1}/≤{self._most_pairs}, {side}"
+            most = self._most_pairs + (_SPARE_PAIRS if pair >= self._most_pairs else 0)
+            block.stage = f"pair {pair + 1}/≤{most}, {side}"
             for workload in wanted:
                 self._measure(block, workload, pair, is_mine=workload == mine)
-        self._launched_pairs += 2
+        self.candidate.stage = ""
 
     def _order(self) -> Iterator[tuple[Side, int]]:
         first = self._launched_pairs
@@ -157,10 +203,11 @@ class Duel:
     def _measure(self, block: Block, workload: Workload, pair: int, *, is_mine: bool) -> None:
         try:
             block.measure_pair(workload, pair)
-        except (ServerError, ClientError):
+        except (ServerError, ClientError) as error:
             if is_mine:
                 raise
-            # A dead server is everyone's; other trouble with this workload its own test will tell.
+            # A dead server is everyone's; other trouble with this workload its own test tells.
+            self._troubles.setdefault(workload, error)
             block.open().check()
 
     def _only(self, block: Block) -> None:
@@ -182,11 +229,19 @@ class Duel:
         return [(ours[pair], theirs[pair]) for pair in sorted(ours.keys() & theirs.keys())]
 
     def _design(self, gate: RegressionGate) -> Design:
-        return design_for(gate, alpha=self.rules.alpha, max_pairs=self._most_pairs)
+        alpha = SHARE_OF_LOOKS * self.rules.alpha
+        return design_for(gate, alpha=alpha, max_pairs=self._most_pairs)
+
+    def _left_out(self, workload: Workload) -> dict[Side, int]:
+        """Launches of each side that were measured and gave no valid run."""
+        return {
+            "candidate": _without_valid(self.candidate.runs(workload)),
+            "reference": _without_valid(self.reference.runs(workload)),
+        }
 
     def _result(self, workload: Workload) -> Measurement:
         if not self.candidate.runs(workload):
-            self.candidate.measure(workload, launches=1)  # refused: limits are judged all the same
+            self.candidate.measure(workload)  # refused: limits are judged all the same
         mine = self.candidate.result(workload)
         return mine.beside(
             self.reference.result(workload) if self.reference.runs(workload) else None,
@@ -196,9 +251,15 @@ class Duel:
                 refusal=self._refusal,
                 pairs=partial(self.pairs, workload),
                 design=self._design,
-                priors=self.priors(workload),
+                priors=self._known.get(workload, {}),
+                left_out=self._left_out(workload),
             ),
         )
+
+
+def _without_valid(runs: Sequence[Run]) -> int:
+    paired = [run for run in runs if run.pair is not None]
+    return len({run.launch_id for run in paired} - {run.launch_id for run in paired if run.valid})
 
 
 def _by_pair(runs: Sequence[Run], metric: str) -> dict[int, list[MetricValue]]:

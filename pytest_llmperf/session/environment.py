@@ -7,7 +7,7 @@ import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +24,8 @@ from .memory import Facts, Here
 #: Packages whose versions can explain a difference between two reports.
 _PACKAGES = ("pytest", "pytest-llmperf", "sglang", "torch", "transformers", "vllm", "uvloop")
 _GIT_TIMEOUT_S = 5.0
+#: Files that make a difference before git knows them; logs and reports do not.
+_SOURCES = frozenset({".py", ".pyi", ".toml", ".ini", ".cfg", ".yaml", ".yml", ".sh", ".cu"})
 
 
 def describe(config: pytest.Config, accelerator: Accelerator) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def describe(config: pytest.Config, accelerator: Accelerator) -> dict[str, Any]:
         host=fingerprint.host(),
         python=f"{platform.python_implementation()} {platform.python_version()}",
         packages=package_versions(),
-        **git_facts(config.rootpath),
+        **git_facts(config.rootpath, _written_by_us(config)),
     )
 
 
@@ -47,6 +49,13 @@ def match_facts(config: pytest.Config, accelerator: Accelerator) -> dict[str, Sc
     facts = dict(fingerprint.environment(accelerator))
     config.hook.pytest_llmperf_fingerprint(config=config, accelerator=accelerator, facts=facts)
     return facts
+
+
+def _store_base(config: pytest.Config) -> Path:
+    """Where the path of a store begins: an option's where it was typed, an ini value's at its
+    file."""
+    typed = config.getoption("llmperf_store") is not None
+    return config.invocation_params.dir if typed else config.rootpath
 
 
 def here(config: pytest.Config) -> Here:
@@ -60,10 +69,10 @@ def here(config: pytest.Config) -> Here:
         )
 
     return Here(
-        directory=config.invocation_params.dir,
+        directory=_store_base(config),
         root=config.rootpath,
         facts=partial(match_facts, config),
-        git=cache(partial(git_facts, config.rootpath)),
+        git=cache(partial(git_facts, config.rootpath, _written_by_us(config))),
         comparable=comparable,
     )
 
@@ -84,17 +93,52 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def git_facts(root: Path) -> dict[str, Any]:
-    """Commit and cleanness of the checkout that holds the tests, ``None`` where there is none."""
+def git_facts(root: Path, written: Sequence[Path] = ()) -> dict[str, Any]:
+    """Commit and cleanness of the checkout that holds the tests, ``None`` where there is none.
+
+    ``dirty_digest`` tells one state of a changed checkout from another; what sessions themselves
+    have ``written`` is no change.
+    """
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
-        return {"commit": None, "branch": None, "dirty": None}
+        return {"commit": None, "branch": None, "dirty": None, "dirty_digest": None}
     status = _git(root, "status", "--porcelain")
     return {
         "commit": commit,
         "branch": _git(root, "rev-parse", "--abbrev-ref", "HEAD"),
         "dirty": None if status is None else bool(status),
+        "dirty_digest": _dirty_digest(root, written) if status else None,
     }
+
+
+def _dirty_digest(root: Path, written: Sequence[Path]) -> str | None:
+    """A digest of the differences from the commit and of the sources that git does not know."""
+    top = _git(root, "rev-parse", "--show-toplevel")
+    if top is None:
+        return None
+    inside = [path for path in written if path.is_relative_to(top) and path != Path(top)]
+    where = [":/", *(f":(exclude,literal){path}" for path in inside)]
+    changes = _git(root, "diff", "HEAD", "--no-ext-diff", "--no-textconv", "--", *where)
+    names = _git(root, "ls-files", "--others", "--exclude-standard", "--full-name", "--", *where)
+    if changes is None or names is None:
+        return None
+    sources = [name for name in names.splitlines() if Path(name).suffix in _SOURCES]
+    if not changes and not sources:
+        return None
+    sizes = [f"{name} {_size(Path(top, name))}" for name in sources]
+    return hashlib.sha256("\n".join([changes, *sizes]).encode()).hexdigest()[:16]
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.exists() else None
+
+
+def _written_by_us(config: pytest.Config) -> list[Path]:
+    """Where sessions leave their store and their report, which may lie in the checkout."""
+    store = str(config.getoption("llmperf_store") or config.getini("llmperf_store"))
+    names = [store.removeprefix("sqlite:///"), str(config.getoption("llmperf_report") or "")]
+    directory = config.invocation_params.dir
+    return [(directory / name).resolve() for name in names if name and "://" not in name]
 
 
 def _git(root: Path, *args: str) -> str | None:

@@ -44,6 +44,7 @@ def fragment_for(
         "environment": environment(_accelerator(expectation, session)),
         "seed": session.seed if expectation.regressions else None,
         "problems": session.problems,
+        "notes": session.notes,
         "launches": [document.launch_entry(record) for record in session.drain_launches()],
         "measurements": [
             _measurement_entry(each, expectation)
@@ -70,6 +71,7 @@ def fragment_for(
             for verdict in (perf.verdicts if perf else [])
         ],
         "noise": _noise(expectation, session),
+        "quality": _quality(expectation, session),
         "tests": [
             document.test_entry(
                 test=expectation.nodeid,
@@ -87,6 +89,11 @@ def _noise(expectation: Expectation, session: PerfSession) -> list[dict[str, Any
     if profile is None:
         return []
     return [document.noise_entry(expectation.nodeid, profile, session.in_reach(profile))]
+
+
+def _quality(expectation: Expectation, session: PerfSession) -> list[dict[str, Any]]:
+    found = session.qualities.get(expectation.nodeid)
+    return [] if found is None else [document.quality_entry(expectation.nodeid, found)]
 
 
 def _measurement_entry(measurement: Measurement, expectation: Expectation) -> dict[str, Any]:

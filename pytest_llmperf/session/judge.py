@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pytest_llmperf.accelerators.names import match_rank
@@ -11,6 +11,7 @@ from pytest_llmperf.errors import GateError, Inconclusive, LimitMissed, Regresse
 from pytest_llmperf.expectations import Expectation
 from pytest_llmperf.gates.failures import fail_for_requests, failures_exceed, failures_recur
 from pytest_llmperf.gates.history import LEARNING, judge_history
+from pytest_llmperf.gates.left_out import with_left_out
 from pytest_llmperf.gates.limits import judge_limit
 from pytest_llmperf.gates.regression import judge_ab
 from pytest_llmperf.gates.select import Selection, select_limits
@@ -19,7 +20,8 @@ from pytest_llmperf.metrics import units
 from pytest_llmperf.records import Accelerator, Limit, RegressionGate, Verdict
 from pytest_llmperf.store import StoreError
 
-from .comparison import Comparison
+from .attempts import Attempt
+from .comparison import SHARE_OF_LOOKS, Comparison, Refusal
 from .measurement import Measurement
 from .memory import Past
 
@@ -46,17 +48,33 @@ def judge(
     accelerator: Accelerator,
     bench: Bench,
     past: Past | StoreError | None = None,
+    attempts: Mapping[str, Attempt] | None = None,
 ) -> list[Verdict]:
     """Every gate of a test, decided; the worst first. ``past`` is what is remembered of it, or why
-    the memory cannot be read."""
+    the memory cannot be read; ``attempts`` are those of regression gates, by metric."""
     selection = select_here(expectation, accelerator)
     verdicts = [*selection.missing]
     verdicts += [_judge_one(limit, measurement, accelerator, bench) for limit in selection.limits]
     verdicts += [
-        _judge_regression(gate, measurement, accelerator, bench, past)
+        _attempted(gate, measurement, accelerator, bench, past, (attempts or {}).get(gate.metric))
         for gate in expectation.regressions
     ]
     return worst_first(verdicts)
+
+
+def _attempted(
+    gate: RegressionGate,
+    measurement: Measurement,
+    accelerator: Accelerator,
+    bench: Bench,
+    past: Past | StoreError | None,
+    attempt: Attempt | None,
+) -> Verdict:
+    """Judged with what is left of the false-alarm rate after earlier sessions' decisions."""
+    if attempt is None:
+        return _judge_regression(gate, measurement, accelerator, bench, past)
+    left = replace(bench, family_alpha=attempt.share(bench.family_alpha))
+    return attempt.told(_judge_regression(gate, measurement, accelerator, left, past))
 
 
 def _judge_regression(
@@ -85,8 +103,8 @@ def _judge_history(
     if past.refused is not None:
         return no_comparison(gate, "environment", past.refused, covered=False, mode="history")
     if past.level is None and past.sessions < LEARNING:
-        told = f"LEARNING {past.sessions}/{LEARNING}: so many sessions are remembered; "
-        told += "accept a level when there are enough (pytest-llmperf baseline accept)"
+        told = f"LEARNING {past.sessions + 1}/{LEARNING}: this session is remembered and judges "
+        told += f"nothing; accept a level of {LEARNING} sessions (pytest-llmperf baseline accept)"
         return no_comparison(gate, "learning", told, covered=True, mode="history")
     if past.level is None:
         told = f"no accepted level, though {past.sessions} sessions are remembered: move it with "
@@ -121,12 +139,16 @@ def _judge_duel(
     if why := failures_recur(theirs):
         reason = f"the reference failed, so there is nothing to compare with: {why}"
         return no_comparison(gate, "reference_failed", reason, covered=False)
-    design = compared.design(gate)
+    share = bench.family_alpha / bench.family
+    design = replace(compared.design(gate), alpha=SHARE_OF_LOOKS * share)
     if why := failures_recur(measurement.runs) or failures_exceed(
-        measurement.runs, theirs, design.alpha
+        measurement.runs, theirs, (1 - SHARE_OF_LOOKS) * share
     ):
         return fail_for_requests(gate, why, accelerator.product)
-    return judge_ab(
+    if design.fewest_to_fail is None:
+        blind = Refusal.blind(design.most_pairs, share)
+        return no_comparison(gate, blind.code, blind.reason, covered=blind.covered)
+    verdict = judge_ab(
         gate,
         compared.pairs(gate.metric),
         design,
@@ -137,6 +159,10 @@ def _judge_duel(
         prior=compared.priors.get(gate.metric),
         changed=compared.changed,
         invalid_reasons=measurement.invalid_reasons,
+    )
+    reasons = measurement.invalid_reasons
+    return with_left_out(
+        verdict, compared.left_out["candidate"], compared.left_out["reference"], reasons
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.gates.stats import LaunchSummary, launch_summary
 from pytest_llmperf.metrics import units
-from pytest_llmperf.records import Json, MetricValue, Run, Workload
+from pytest_llmperf.records import Fingerprint, Json, MetricValue, Run, Workload
 
 from .comparison import Comparison
 
@@ -21,7 +21,8 @@ class Measurement:
     ``run.ttft_p95`` (ms), ``run.success_rate`` (a fraction); ``None`` when it was not measured. It
     is the geometric mean over launches of the mean over each launch's runs. ``subject`` is what was
     measured, in facts, where those are remembered. ``reference`` is the same of the server that it
-    was compared with, launch by launch; ``comparison`` how.
+    was compared with, launch by launch; ``comparison`` how. ``fingerprints`` are the answers of its
+    launches to the fixed prompts, ``solved`` which questions it answered rightly, where asked.
     """
 
     id: str
@@ -32,6 +33,8 @@ class Measurement:
     subject: Mapping[str, Json] = field(default_factory=dict)
     reference: Measurement | None = None
     comparison: Comparison | None = None
+    fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)
+    solved: tuple[bool, ...] | None = None
 
     def __getattr__(self, name: str) -> float | None:
         if name.startswith("_"):

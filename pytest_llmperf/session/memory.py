@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +17,10 @@ from pytest_llmperf.errors import ClientError
 from pytest_llmperf.expectations import Expectation
 from pytest_llmperf.gates.comparable import GATE_VERSION, differences, refusal, told
 from pytest_llmperf.gates.noise import FEWEST_LAUNCHES, noise_by_metric
-from pytest_llmperf.gates.verdict import is_red, worst_first
+from pytest_llmperf.gates.verdict import worst_first
 from pytest_llmperf.records import (
     Accelerator,
+    Judged,
     LaunchValues,
     Level,
     NoiseProfile,
@@ -29,16 +31,20 @@ from pytest_llmperf.records import (
     Workload,
 )
 from pytest_llmperf.store import (
+    MOST_SESSIONS,
     Store,
-    acceptable,
     key_of,
     near,
     new_id,
     open_store,
     resting_on,
+    since,
 )
 
+from .attempts import Attempt, attempt_at, sequence_of
 from .measurement import Measurement
+from .quality import kept_outputs
+from .required import Known, known_gates
 
 #: How long a calibration is believed.
 PROFILE_DAYS = 30
@@ -107,13 +113,25 @@ class Memory:
         self._here = here
         self._update = update
         self._store: Store | None = None
+        self._levels_at: Path | None = None
+        self._accepted: Store | None = None
+        self._kept: set[tuple[str, str]] = set()
+
+    def read_levels_at(self, root: Path) -> None:
+        """Compare with the levels of another checkout of the suite, whose root is ``root``, where
+        the store is a directory inside the suite."""
+        if "://" in self._where:
+            return
+        place = (self._here.directory / self._where).resolve()
+        with contextlib.suppress(ValueError):
+            self._levels_at = root / place.relative_to(self._here.root.resolve())
 
     def recall(
         self, measurement: Measurement, expectation: Expectation, accelerator: Accelerator
     ) -> Past:
         """What ``measurement`` may be compared with. Raises
         :class:`~pytest_llmperf.store.StoreError`."""
-        store, facts = self._open(), self._here.facts(accelerator)
+        store, facts = self._open_accepted(), self._here.facts(accelerator)
         key = _key(expectation, measurement, facts)
         observations, level = store.observations(key), _newest(store.levels(key))
         refused = None
@@ -147,20 +165,55 @@ class Memory:
             refused = refused or refusal(differences(facts, other.environment), other.key)
         return None, [], refused
 
+    def attempts(
+        self,
+        measurement: Measurement,
+        expectation: Expectation,
+        accelerator: Accelerator,
+        against: str,
+    ) -> dict[str, Attempt]:
+        """Which attempt each regression gate is at, by metric; ``against`` names what it is
+        compared with. Raises :class:`~pytest_llmperf.store.StoreError`."""
+        observations = self._open().observations(
+            _key(expectation, measurement, self._here.facts(accelerator))
+        )
+        git = self._here.git()
+        sequences = {
+            gate.metric: sequence_of(gate, git, measurement.subject, against)
+            for gate in expectation.regressions
+        }
+        return {metric: attempt_at(each, observations) for metric, each in sequences.items()}
+
+    def known_gates(self) -> list[Known]:
+        """Every gate of every test that is remembered and not retired.
+
+        Raises :class:`~pytest_llmperf.store.StoreError`.
+        """
+        try:
+            store = self._open()
+            return known_gates(store.observations(), store.levels())
+        finally:
+            self.close()
+
     def keep(
         self,
         measurement: Measurement,
         expectation: Expectation,
         accelerator: Accelerator,
         verdicts: Sequence[Verdict],
+        attempts: Mapping[str, Attempt],
     ) -> None:
         """Append what was measured, green or red, and accept it where that was asked for.
 
         Raises :class:`~pytest_llmperf.store.StoreError`.
         """
         launches = _launches(measurement)
-        if not launches:
-            return
+        fresh = tuple(
+            each for each in launches if (expectation.nodeid, each.launch_id) not in self._kept
+        )
+        if not fresh:
+            return  # nothing was measured, or a test was run again on what was measured before
+        self._kept |= {(expectation.nodeid, each.launch_id) for each in launches}
         store, facts = self._open(), self._here.facts(accelerator)
         git = self._here.git()
         observation = Observation(
@@ -172,21 +225,23 @@ class Memory:
             environment=facts,
             subject=dict(measurement.subject),
             block=fingerprint.block(accelerator),
-            launches=launches,
+            launches=fresh,
             gates=tuple(dict.fromkeys(verdict.metric for verdict in verdicts)),
             verdict=worst_first(verdicts)[0].verdict if verdicts else None,
             commit=git.get("commit"),
             dirty=git.get("dirty"),
             runner=platform.node(),
             tool_version=metadata.version("pytest-llmperf"),
+            judged=tuple(_judged(verdict, attempts) for verdict in verdicts),
         )
         store.append(observation)
-        if self._update and verdicts and not any(is_red(each, strict=False) for each in verdicts):
+        if self._update and verdicts and all(_may_move_the_level(each) for each in verdicts):
             self._accept(store, observation)
 
     def _accept(self, store: Store, newest: Observation) -> None:
-        level = _newest(store.levels(newest.key))
-        sessions = acceptable(level, store.observations(newest.key))
+        level, kept = _newest(store.levels(newest.key)), store.observations(newest.key)
+        # Added to what it rests on: a level never becomes too small to be judged by.
+        sessions = (*resting_on(level, kept), *since(level, kept))[-MOST_SESSIONS:]
         store.accept(
             Level(
                 id=new_id(),
@@ -248,9 +303,18 @@ class Memory:
         return found if age < timedelta(days=PROFILE_DAYS) else None
 
     def close(self) -> None:
-        store, self._store = self._store, None
-        if store is not None:
-            store.close()
+        for store in (self._store, self._accepted):
+            if store is not None:
+                store.close()
+        self._store = self._accepted = None
+
+    def _open_accepted(self) -> Store:
+        """The store whose levels count."""
+        if self._levels_at is None:
+            return self._open()
+        if self._accepted is None:
+            self._accepted = open_store(str(self._levels_at), self._here.directory)
+        return self._accepted
 
     def _open(self) -> Store:
         if self._store is None:
@@ -260,6 +324,16 @@ class Memory:
 
 def _key(expectation: Expectation, measurement: Measurement, facts: Facts) -> str:
     return key_of(expectation.nodeid, measurement.workload.identity, facts, GATE_VERSION)
+
+
+def _judged(verdict: Verdict, attempts: Mapping[str, Attempt]) -> Judged:
+    attempt = attempts.get(verdict.metric) if verdict.kind == "regression" else None
+    return Judged(
+        kind=verdict.kind,
+        metric=verdict.metric,
+        verdict=verdict.verdict,
+        sequence=attempt.sequence if attempt else "",
+    )
 
 
 def _noise_key(request: ServerRequest, workload: Workload, facts: Facts) -> str:
@@ -285,6 +359,11 @@ def _finite(measurement: Measurement, metric: str) -> list[list[float]]:
     return found if [len(each) for each in found] == [len(each) for each in launches] else []
 
 
+def _may_move_the_level(verdict: Verdict) -> bool:
+    """Only what passed; and what is still being learnt, which has no level to lose."""
+    return verdict.verdict == "pass" or verdict.reason_code == "learning"
+
+
 def _newest(levels: Sequence[Level]) -> Level | None:
     return levels[-1] if levels else None
 
@@ -303,6 +382,12 @@ def _launches(measurement: Measurement) -> tuple[LaunchValues, ...]:
                 metrics[name] = statistics.fmean(values)
         started = min(run.started_at for run in runs)
         found.append(
-            LaunchValues(launch_id=launch_id, started_at=started, runs=len(runs), metrics=metrics)
+            LaunchValues(
+                launch_id=launch_id,
+                started_at=started,
+                runs=len(runs),
+                metrics=metrics,
+                outputs=kept_outputs(measurement.fingerprints.get(launch_id)),
+            )
         )
     return tuple(found)

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pytest_llmperf.gates.design import FEWEST_PAIRS, design_for
 from pytest_llmperf.gates.power import MOST_PAIRS, detectable_loss, pairs_needed
 from pytest_llmperf.metrics.units import format_number, spoken
-from pytest_llmperf.records import NoiseProfile, RegressionGate, ServerRequest, Workload
+from pytest_llmperf.records import (
+    MERGE_BASE,
+    NoiseProfile,
+    RegressionGate,
+    ServerRequest,
+    Workload,
+)
+
+from .comparison import described
 
 #: Metrics whose noise is told of beside those that gates name.
 USUAL = ("output_throughput", "ttft_p50", "tpot_mean", "e2e_mean")
@@ -37,6 +45,8 @@ class Premises:
     family_alpha: float
     assumed_sigma: float
     noise: Callable[[ServerRequest, Workload], NoiseProfile | None]
+    #: Whether there is a store to find accepted levels in.
+    remembers: bool = True
 
     def sigma(self, request: ServerRequest, workload: Workload, metric: str) -> tuple[float, str]:
         """The spread of a pair's log ratio, and where it is from."""
@@ -60,7 +70,9 @@ def _server(one: Asked, premises: Premises) -> Iterator[str]:
     request = one.request
     duel = request.reference is not None and bool(one.gates)
     name = " | ".join(part for part in (request.engine, request.model or request.url) if part)
-    yield f"  {name}: {_launches(premises, duel=duel, attached=request.url is not None)}"
+    yield f"  {name}: {_launches(premises, request, duel=duel)}"
+    if duel and request.reference is not None:
+        yield f"    compared with {_reference(request.reference, request)}"
     for workload in one.workloads:
         load = (
             f"{workload.requests} requests" if workload.requests else f"{workload.duration_s:g} s"
@@ -74,14 +86,24 @@ def _server(one: Asked, premises: Premises) -> Iterator[str]:
             yield f"      {_gate(gate, premises, *sigma, duel=duel)}"
 
 
-def _launches(premises: Premises, *, duel: bool, attached: bool) -> str:
-    if duel:
-        most = premises.most_pairs
+def _launches(premises: Premises, request: ServerRequest, *, duel: bool) -> str:
+    attached, most = request.url is not None, premises.most_pairs
+    if not duel:
         return (
-            f"2 launches to warm up, then {FEWEST_PAIRS} to {most} pairs of launches "
-            f"({2 * FEWEST_PAIRS + 2} to {2 * most + 2} launches in all)"
+            "attached, no launch" if attached else _count(premises.launches, "launch", "launches")
         )
-    return "attached, no launch" if attached else _count(premises.launches, "launch", "launches")
+    if attached and request.reference is not None and request.reference.url is not None:
+        pairs = f"{FEWEST_PAIRS} to {most} pairs of measurements in turns"
+        return f"attached like its reference, no launch; {pairs}"
+    return (
+        f"2 launches to warm up, then {FEWEST_PAIRS} to {most} pairs of launches "
+        f"({2 * FEWEST_PAIRS + 2} to {2 * most + 2} launches in all)"
+    )
+
+
+def _reference(reference: ServerRequest, request: ServerRequest) -> str:
+    name = "the merge base" if reference.python == MERGE_BASE else ""
+    return described(reference, request, None, name=name)
 
 
 def reach(metric: str, sigma: float, premises: Premises) -> float | None:
@@ -96,6 +118,8 @@ def _gate(
     gate: RegressionGate, premises: Premises, sigma: float, from_where: str, *, duel: bool
 ) -> str:
     wished = f"{spoken(gate.metric)}: catch a loss of {_percent(gate.loss_to_catch)}"
+    if not duel and not premises.remembers:
+        return f"{wished}: NOTHING TO COMPARE WITH, neither a reference nor a store"
     if not duel:
         return f"{wished}, against the accepted level"
     alpha = premises.family_alpha / premises.family

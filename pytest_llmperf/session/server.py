@@ -22,14 +22,17 @@ from pytest_llmperf.launch.subject import subject
 from pytest_llmperf.load.client import LoadClient, LoadProgress, Target
 from pytest_llmperf.load.declare.workloads import longest_request
 from pytest_llmperf.metrics.bounds import HealthBounds
+from pytest_llmperf.metrics.quality import output_quality
 from pytest_llmperf.metrics.served import server_metrics
 from pytest_llmperf.records import (
     Accelerator,
+    Fingerprint,
     LaunchPlan,
     LaunchRecord,
     MetricValue,
     Pass,
     Placement,
+    Question,
     Run,
     ServerIdentity,
     Workload,
@@ -37,6 +40,7 @@ from pytest_llmperf.records import (
 from pytest_llmperf.redact import redact_argv
 
 from .asides import Asides, attempt
+from .probe import Probe
 from .seeds import base_seed, run_seed
 
 CONTROL_TIMEOUT_S = 10.0
@@ -63,7 +67,9 @@ class LiveServer:
     headers: tuple[tuple[str, str], ...] = ()
     runs: dict[Workload, list[Run]] = field(default_factory=dict)
     cold_ttft_ms: float | None = None
+    fingerprint: Fingerprint | None = None
     _cold_asked: bool = False
+    _fingerprint_asked: bool = False
 
     @property
     def keeps_cache(self) -> bool:
@@ -108,16 +114,20 @@ class LiveServer:
         bounds: HealthBounds | None = None,
         processes: int | None = None,
         visit: int = 0,
+        fingerprint: bool = False,
     ) -> list[Run]:
         """Warm up, then measure ``workload.runs`` runs, each on an empty prefix cache.
 
         A run that is not valid, or in which one or two requests failed, is repeated once with
         other prompts; both stay in the list, the first as invalid. ``visit`` tells times apart at
-        which one server is measured that somebody else runs.
+        which one server is measured that somebody else runs. ``fingerprint`` has the launch answer
+        the fixed prompts before, if it has not yet.
         """
         seed = base_seed(workload, outlives=self.keeps_cache, visit=visit)
         self._check_context(workload)
         self._ask_cold(workload)
+        if fingerprint:
+            self._take_fingerprint(workload)
         with self._loading(), self._client(processes) as client:
             on_progress(None, None)
             client.prepare(workload)
@@ -132,15 +142,22 @@ class LiveServer:
                 runs.append(run)
         return runs
 
-    def warm_up(self, workload: Workload, *, processes: int | None = None) -> float:
-        """Send the warm-up requests alone; the seconds that measuring would take by their pace."""
+    def warm_up(
+        self, workload: Workload, *, processes: int | None = None, fingerprint: bool = False
+    ) -> float:
+        """Send the warm-up requests alone; the seconds that measuring would take by their pace,
+        that of the fixed prompts included where a ``fingerprint`` will be taken."""
         seed = base_seed(workload, outlives=self.keeps_cache)
         self._check_context(workload)
+        asking = clock.Stopwatch()
+        if fingerprint:
+            self._take_fingerprint(workload)
+        asked_s = asking.elapsed
         with self._loading(), self._client(processes) as client:
             client.prepare(workload)
             watch = clock.Stopwatch()
             sent = len(client.warm_up(workload, seed=seed).records)
-            seconds = watch.elapsed
+            seconds = asked_s + watch.elapsed
         if workload.duration_s is not None:
             return seconds + workload.runs * workload.duration_s
         pace = seconds / sent if sent else 0.0
@@ -179,7 +196,11 @@ class LiveServer:
         growth = attempt(
             lambda: self.asides.growth(before, sent=run.sent, succeeded=run.succeeded), self.check
         )
-        run = replace(run, metrics={**run.metrics, **self._beside(run, growth)})
+        run = replace(
+            run,
+            metrics={**run.metrics, **self._beside(run, growth)},
+            quality=output_quality(pass_.records),
+        )
         hits = counted_hits(
             growth, run, workload, bounds or HealthBounds(), keeps_cache=self.keeps_cache
         )
@@ -199,6 +220,27 @@ class LiveServer:
             self._cold_asked = True  # a refused workload was tried on the server, too
             asked = partial(self.asides.first_answer_ms, workload, self.identity.model or "")
             self.cold_ttft_ms = attempt(asked, self.check)
+
+    def _take_fingerprint(self, workload: Workload) -> None:
+        """Once a launch. A server that refuses the fixed prompts has none."""
+        if not self._fingerprint_asked:
+            self._fingerprint_asked = True
+            self.fingerprint = attempt(self._probe(workload).fingerprint, self.check)
+
+    def solve(self, questions: Sequence[Question], workload: Workload) -> tuple[bool, ...]:
+        """Which of ``questions`` the server answers rightly. Raises ServerError when it refuses
+        one."""
+        with self._loading():
+            return self._probe(workload).solve(questions)
+
+    def _probe(self, workload: Workload) -> Probe:
+        return Probe(
+            engine=self.engine,
+            url=self.url,
+            model=self.identity.model or "",
+            headers=self.headers,
+            timeout_s=workload.request_timeout_s,
+        )
 
     def _check_after(self, pass_: Pass) -> None:
         """Tell a dead server from failing requests: its keeper may hear of the end after us."""

@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Any, NoReturn
 from uuid import uuid4
 
-from pytest_llmperf.records import LaunchValues, Level, NoiseProfile, Observation
+from pytest_llmperf.records import Judged, LaunchValues, Level, NoiseProfile, Observation
 from pytest_llmperf.redact import redact_mapping
 from pytest_llmperf.schema import schema_errors
 
@@ -178,7 +178,11 @@ def _built(document: Mapping[str, Any]) -> Record:
     values = {name: _tuples(value) for name, value in document.items() if name not in _FRAME}
     match document["kind"]:
         case "observation":
-            values["launches"] = tuple(LaunchValues(**launch) for launch in document["launches"])
+            values["launches"] = tuple(
+                LaunchValues(**{name: _tuples(value) for name, value in launch.items()})
+                for launch in document["launches"]
+            )
+            values["judged"] = tuple(Judged(**gate) for gate in document["judged"])
             return Observation(**values)
         case "level":
             return Level(**values)

@@ -12,12 +12,36 @@ from typing import Any
 from .base import StoreError
 
 #: The version that is written.
-VERSION = "1.0"
+VERSION = "1.2"
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
+
+def _with_judged_gates(document: dict[str, Any]) -> dict[str, Any]:
+    """1.1 knows the verdict of each gate, and which gates were taken away on purpose."""
+    match document.get("kind"):
+        case "observation":
+            return {"judged": []} | document
+        case "level":
+            return {"retired": []} | document
+        case _:
+            return document
+
+
+def _with_outputs(document: dict[str, Any]) -> dict[str, Any]:
+    """1.2 knows what each launch answered to fixed prompts."""
+    launches = document.get("launches")
+    if not isinstance(launches, list):
+        return document
+    new = [{"outputs": []} | each if isinstance(each, dict) else each for each in launches]
+    return document | {"launches": new}
+
+
 #: From the version that a step reads to the version that it leads to, and the step.
-STEPS: Mapping[str, tuple[str, Step]] = {}
+STEPS: Mapping[str, tuple[str, Step]] = {
+    "1.0": ("1.1", _with_judged_gates),
+    "1.1": ("1.2", _with_outputs),
+}
 
 
 def migrated(

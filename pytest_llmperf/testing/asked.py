@@ -36,13 +36,15 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One generation request. ``prompt`` is token ids; a byte of text is its own id."""
+    """One generation request. ``prompt`` is token ids; a byte of text is its own id.
+    ``logprobs``: log-probabilities are to be told, which a whole response does."""
 
     api: Api
     prompt: Sequence[int]
     tokens: int
     stream: bool
     usage: Usage
+    logprobs: bool = False
 
 
 def api_at(path: str) -> Api | None:
@@ -69,6 +71,7 @@ def read_request(script: Script, api: Api, body: bytes) -> Asked:
         tokens=tokens,
         stream=stream,
         usage=_usage(script, api, asked),
+        logprobs=api != "generate" and asked.get("logprobs") not in (None, False),
     )
 
 

@@ -6,6 +6,7 @@ from pytest_llmperf import clock
 
 from .asked import Asked
 from .script import Script, Truth, Usage
+from .wording import Wording
 
 _OFF = {"short": -1, "long": 1}
 _FIRST_ID = 1000
@@ -17,13 +18,17 @@ class Generation:
     ``spare`` is the part of a verification step that earlier responses left over.
     """
 
-    def __init__(self, script: Script, asked: Asked, truth: Truth, spare: float = 0.0) -> None:
+    def __init__(
+        self, script: Script, asked: Asked, truth: Truth, wording: Wording, spare: float = 0.0
+    ) -> None:
         self.script = script
         self.asked = asked
         self.truth = truth
         self.fault = truth.fault
         self.usage_level: Usage = "none" if truth.fault == "no_usage" else asked.usage
-        self.total = 0 if truth.fault == "empty" else max(0, asked.tokens + _off(truth))
+        self._wording = wording
+        words = asked.tokens if wording.count is None else min(asked.tokens, wording.count)
+        self.total = 0 if truth.fault == "empty" else max(0, words + _off(truth))
         self.reasoning = round(self.total * script.reasoning_fraction)
         self.sent = 0
         self._spare = spare
@@ -53,6 +58,18 @@ class Generation:
         return "reasoning" if self.sent < self.reasoning else "answer"
 
     @property
+    def reason(self) -> str:
+        """Why it ends."""
+        return "stop" if self._wording.count == self.total else "length"
+
+    def logprobs(self) -> list[tuple[str, float]] | None:
+        """What has been said, word by word, and how likely each was; ``None`` if nobody asked."""
+        if not self.asked.logprobs:
+            return None
+        wording = self._wording
+        return [(wording.word(at), wording.logprob(at)) for at in range(self.sent)]
+
+    @property
     def tagged(self) -> bool:
         """Whether thinking is told by tags in the text, not by a field of its own."""
         return self._tagged
@@ -67,7 +84,7 @@ class Generation:
     def say(self, count: int) -> str:
         """The next ``count`` tokens."""
         start = self.sent
-        words = [f"w{position} " for position in range(start, start + count)]
+        words = [self._wording.word(position) for position in range(start, start + count)]
         if self._tagged:
             if start == 0:
                 words[0] = "<think>"

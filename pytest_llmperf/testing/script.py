@@ -38,6 +38,11 @@ class Script:
     decoding is said to give. ``api_key`` is asked of everybody, ``close_each`` closes the
     connection after every response, ``drop_each`` does so without a word. Without
     ``content_length`` a response that is not streamed does not say how long it is.
+
+    ``answers`` is a file of JSON lines: a prompt that holds a ``question`` of it is answered with
+    the words of its ``answer``. ``disturb`` is the share of words that come out as others than they
+    would. ``logprob_shift`` is taken from every log-probability, ``logprob_noise`` the standard
+    deviation of what each launch adds to each of them.
     """
 
     model: str = "sim"
@@ -71,6 +76,10 @@ class Script:
     close_each: bool = False
     drop_each: bool = False
     content_length: bool = True
+    answers: str | None = None
+    disturb: float = 0.0
+    logprob_shift: float = 0.0
+    logprob_noise: float = 0.0
 
     def __post_init__(self) -> None:
         if self.fault is not None and self.fault not in FAULTS:

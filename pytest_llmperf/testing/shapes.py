@@ -78,7 +78,8 @@ class OpenAi:
         return event
 
     def closing(self) -> list[Document]:
-        return self._ending("length" if self._generation.fault != "no_finish" else None)
+        reason = self._generation.reason
+        return self._ending(reason if self._generation.fault != "no_finish" else None)
 
     def abort(self) -> list[Document]:
         return self._ending("abort")
@@ -98,7 +99,7 @@ class OpenAi:
         generation = self._generation
         thought, said = texts
         reason = _reason(generation)
-        choice: Document = {"index": 0, "logprobs": None, "finish_reason": reason}
+        choice: Document = {"index": 0, "logprobs": self._logprobs(), "finish_reason": reason}
         if self._chat and not generation.tagged:
             content = {"content": said, "reasoning_content": thought or None}
             choice["message"] = {"role": "assistant", **content}
@@ -116,6 +117,15 @@ class OpenAi:
         if generation.usage_level != "none":
             document["usage"] = generation.usage()
         return document
+
+    def _logprobs(self) -> Document | None:
+        told = self._generation.logprobs()
+        if told is None:
+            return None
+        if self._chat:
+            return {"content": [{"token": word, "logprob": value} for word, value in told]}
+        words, values = [word for word, _ in told], [value for _, value in told]
+        return {"tokens": words, "token_logprobs": values}
 
     def _event(self, choices: list[Document]) -> Document:
         return {
@@ -175,6 +185,8 @@ class Native:
     def _finish(self) -> Document | None:
         if self._generation.fault == "no_finish":
             return None
+        if self._generation.reason == "stop":
+            return {"type": "stop", "matched": None}
         return {"type": "length", "length": self._generation.sent}
 
     def _out(self, first: int, reason: Document | None) -> Document:
@@ -221,4 +233,4 @@ def _aborted(status: int | None) -> Document:
 
 def _reason(generation: Generation) -> str | None:
     """Of a whole response."""
-    return {"no_finish": None, "abort": "abort"}.get(generation.fault or "", "length")
+    return {"no_finish": None, "abort": "abort"}.get(generation.fault or "", generation.reason)

@@ -16,6 +16,7 @@ from .cache import PrefixCache
 from .generation import Generation
 from .script import Script, Truth
 from .tally import Tally
+from .wording import Wording, read_answers
 
 
 class State:
@@ -29,6 +30,8 @@ class State:
         self.tally = Tally()
         self.chance = random.Random(script.seed)
         self.pace = max(0.05, self.chance.gauss(1.0, script.launch_cv))
+        self._luck = self.chance.random() if script.logprob_noise else 0.0
+        self._answers = read_answers(script.answers)
         self._running: set[int] = set()
         self._cache = PrefixCache(script.cache_page, script.cache_capacity)
         self._spare_step = 0.0
@@ -59,7 +62,8 @@ class State:
         self.truth.append(truth)
         self._running.add(index)
         self.tally.admitted(truth.prompt_tokens, truth.cached_tokens)
-        generation = Generation(script, asked, truth, self._spare_step)
+        wording = Wording(script, asked.prompt, self._answers, self._luck)
+        generation = Generation(script, asked, truth, wording, self._spare_step)
         self._spare_step = generation.steps_of(generation.total) % 1.0
         return generation
 

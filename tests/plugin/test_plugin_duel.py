@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
+from pytest_llmperf.testing import FakeServer, Script
+
 SERVER = "--ttft-ms 5 --itl-ms 2"
 SLOWER = "--ttft-ms 5 --itl-ms 3"
 HEAD = """
 import pytest
+
+from pytest_llmperf.testing import FakeServer, Script
 from pytest_llmperf import Regressed
 pytestmark = [
     pytest.mark.llm_server("sim", model="m", args="{args}"),
@@ -27,7 +31,7 @@ def duel(
 ) -> tuple[pytest.RunResult, dict[str, Any]]:
     pytester.makepyfile(test_it=HEAD.format(args=server) + body)
     options = ("--llmperf-report=r.json", "--llmperf-runs=1", "--llmperf-no-progress")
-    result = pytester.runpytest(*options, *args)
+    result = pytester.runpytest(*options, "--llmperf-quality=off", *args)
     report = pytester.path / "r.json"
     return result, json.loads(report.read_text()) if report.exists() else {}
 
@@ -138,11 +142,14 @@ def test_tests_without_a_gate_never_start_the_reference(pytester: pytest.Pyteste
     assert report["counts"]["launches"] == 1
 
 
-def test_a_reference_that_does_not_start_is_broken(pytester: pytest.Pytester) -> None:
-    result, report = duel(pytester, "--llmperf-reference-args", "--fail-start boom")
+def test_a_reference_that_does_not_start_is_broken_once(pytester: pytest.Pytester) -> None:
+    body = RUN + RUN.replace("test_a", "test_b")
+    result, report = duel(pytester, "--llmperf-reference-args", "--fail-start boom", body=body)
     assert result.ret == 11
-    assert report["tests"][0]["outcome"] == "broken"
+    assert [test["outcome"] for test in report["tests"]] == ["broken", "broken"]
     assert "boom" in result.stdout.str()
+    launches = [launch for server in report["servers"] for launch in server["launches"]]
+    assert sum(launch["failure"] is not None for launch in launches) == 1
 
 
 def test_a_budget_that_is_too_small_says_so_and_launches_no_pairs(
@@ -215,3 +222,60 @@ def test_mistakes_in_the_marker(pytester: pytest.Pytester, reference: str, said:
     result, _ = duel(pytester, body=body)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert said in result.stderr.str()
+
+
+def test_a_comparison_that_could_show_no_loss_is_red(pytester: pytest.Pytester) -> None:
+    gates = "".join(f"@pytest.mark.llm_no_regression({name}='20%')\n" for name in METRICS)
+    body = gates + "def test_a(llm_perf): llm_perf.run()\n"
+    result, report = duel(
+        pytester, "--llmperf-reference-args", SERVER, "--llmperf-pairs=4", server=SLOWER, body=body
+    )
+    assert result.ret == 11
+    assert {gate["reason_code"] for gate in report["gates"]} == {"too_few_pairs"}
+    assert "allow 6 (--llmperf-pairs" in report["gates"][0]["reason"]
+
+
+METRICS = ("tpot_mean", "ttft_mean", "output_throughput")
+
+
+def test_trouble_with_one_workload_is_told_by_its_own_test(pytester: pytest.Pytester) -> None:
+    body = (
+        RUN
+        + "@GATE\n@pytest.mark.llm_workload('chat', input_tokens=4000, output_tokens=32,"
+        + " requests=4, concurrency=2)\ndef test_b(llm_perf): llm_perf.run()\n"
+    )
+    small = " --max-context-tokens 256"
+    args = ("--llmperf-reference-args", SLOWER + small)
+    result, report = duel(pytester, *args, server=SERVER + small, body=body)
+    outcomes = {test["test"]: test["outcome"] for test in report["tests"]}
+    assert outcomes == {"test_it.py::test_a": "passed", "test_it.py::test_b": "broken"}
+    assert result.ret == 11
+    assert "context is too small" in result.stdout.str()
+
+
+def test_a_launched_server_is_not_compared_with_a_running_one(pytester: pytest.Pytester) -> None:
+    with FakeServer() as running:
+        result, report = duel(pytester, f"--llmperf-reference-url={running.url}")
+    assert result.ret == 11
+    assert report["gates"][0]["reason_code"] == "unlike"
+
+
+def test_two_running_servers_are_compared_visit_by_visit(pytester: pytest.Pytester) -> None:
+    with FakeServer(Script(itl_ms=2)) as fast, FakeServer(Script(itl_ms=4)) as slow:
+        args = (f"--llmperf-url={slow.url}", f"--llmperf-reference-url={fast.url}")
+        result, report = duel(pytester, *args)
+    assert result.ret == 10
+    (gate,) = report["gates"]
+    assert "the luck of their one launch" in gate["against"]
+    assert report["counts"]["launches"] >= 12
+
+
+def test_comparing_a_server_with_itself_is_said(pytester: pytest.Pytester) -> None:
+    _, report = duel(pytester, "--llmperf-reference-args", SERVER, "--llmperf-aa")
+    assert "which runs the same" in report["gates"][0]["reason"]
+
+
+def test_a_program_that_is_not_there_is_a_mistake(pytester: pytest.Pytester) -> None:
+    result, _ = duel(pytester, "--llmperf-reference-python=no/such/python")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "there is no program" in result.stderr.str()

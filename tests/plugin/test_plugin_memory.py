@@ -78,7 +78,7 @@ def test_the_first_day_is_neutral_and_remembered(pytester: pytest.Pytester) -> N
         "learning",
         "history",
     )
-    assert "LEARNING 0/8" in result.stdout.str()
+    assert "LEARNING 1/8" in result.stdout.str()
     (observation,) = remembered(pytester)
     assert observation.test == "test_it.py::test_a"
     assert observation.gates == ("tpot_mean",)

@@ -26,6 +26,7 @@ from .events import (
     error_message,
     is_error,
 )
+from .excerpt import Excerpt
 from .thinking import Thinking
 
 T = TypeVar("T")
@@ -38,6 +39,7 @@ class Heard:
     ``error`` is the server's, ``unreadable`` why an event could not be read; after either of them
     nothing counts. ``ids`` is how many token ids came, ``None`` where there were none.
     ``thinking`` looks for tags in the text; ``None`` once the server tells thoughts apart itself.
+    ``excerpt`` keeps the text's beginning, where somebody wants to look at it.
     """
 
     thinking: Thinking | None
@@ -48,6 +50,7 @@ class Heard:
     finish_message: str = ""
     finish_row: int | None = None
     ids: int | None = None
+    excerpt: Excerpt | None = None
 
     @property
     def broken(self) -> bool:
@@ -56,6 +59,8 @@ class Heard:
     def look_at(self, text: str) -> None:
         if self.thinking is not None and text and not self.thinking.over:
             self.thinking.take(text)
+        if self.excerpt is not None:
+            self.excerpt.take(text)
 
 
 class Dialect(Protocol):
@@ -167,7 +172,10 @@ class OpenAI:
             said = [message.reasoning_content or message.reasoning, message.content]
         heard.finish_reason, heard.finish_row = choice.finish_reason, 0
         count = document.usage.completion_tokens if document.usage is not None else None
-        heard.columns.add(ANSWER, sum(len(text or "") for text in said), count)
+        whole = "".join(text or "" for text in said)
+        heard.columns.add(ANSWER, len(whole), count)
+        if heard.excerpt is not None:
+            heard.excerpt.take(whole)
 
     def totals(self) -> Totals:
         if self._usage_data is not None:
@@ -262,6 +270,8 @@ class Native:
         if self._meta.finish_reason:
             self._finish(self._meta.finish_reason, 0)
         self._heard.columns.add(ANSWER, len(found.text or ""), count)
+        if self._heard.excerpt is not None:
+            self._heard.excerpt.take(found.text or "")
 
     def totals(self) -> Totals:
         return self._meta.totals()

@@ -15,6 +15,7 @@ from pytest_llmperf.load.planned import Turn
 from pytest_llmperf.records import NO_CHUNKS, Chunks
 
 from .events import error_message, is_error
+from .excerpt import SAMPLED
 from .framing import GROUP_BYTES, HEAD_END, Http, may_be_head, may_go_on, plain_events
 from .reading import Reading, RequestRow, Trouble, settle
 from .sse import SseError, SseEvent, SseParser
@@ -40,7 +41,7 @@ class Digest:
         self._turn = turn
         self._http = Http()
         self._parser = SseParser()
-        self._reading = Reading(turn.asked)
+        self._reading = Reading(turn.asked, excerpt=turn.index < SAMPLED)
         self._framing_error = ""
         self._held: list[bytes] = []
         self._held_at: list[int] = []

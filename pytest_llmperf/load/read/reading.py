@@ -1,7 +1,8 @@
 """What a response adds up to: its chunks, its tokens, and whether it is a success.
 
 Pure: events go in with their arrival times, a row and its chunks come out. However events are
-grouped on their way in, the outcome is the same; of their texts nothing is kept.
+grouped on their way in, the outcome is the same; of their texts nothing is kept, but for the
+beginning of those that are to be looked at.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pytest_llmperf.records import Chunks, RequestRecord
 from .columns import Columns
 from .dialects import Heard, dialect
 from .events import UNREADABLE, Totals, error_in, error_message
+from .excerpt import Excerpt
 from .thinking import Thinking
 
 _DONE = b"[DONE]"
@@ -57,6 +59,8 @@ class RequestRow(msgspec.Struct, kw_only=True):
     streamed: bool = True
     session: int = 0
     turn: int = 0
+    repetition: float | None = None
+    text_digest: str | None = None
     chunk_count: int = 0
 
 
@@ -73,14 +77,17 @@ class Reading:
 
     ``over`` is true once no further event matters: after the end marker, an error, an event that
     cannot be read (``unreadable`` says why), or many times the events that were asked for
-    (``crowded``).
+    (``crowded``). With ``excerpt`` the beginning of its text is looked at.
     """
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: Asked, *, excerpt: bool = False) -> None:
         self.asked = asked
         self.done = False
         self.crowded = False
-        self._heard = Heard(thinking=Thinking(closing_suffices=asked.api == "chat"))
+        self._heard = Heard(
+            thinking=Thinking(closing_suffices=asked.api == "chat"),
+            excerpt=Excerpt() if excerpt else None,
+        )
         self._dialect = dialect(asked.api, self._heard)
         self._most = _EVENTS_PER_TOKEN * asked.output_tokens + _EVENTS_BESIDE
         self._totals = Totals()
@@ -160,6 +167,8 @@ class Reading:
         row.prompt_tokens = self._totals.prompt
         row.cached_tokens = self._totals.cached
         row.reasoning_tokens = self._totals.reasoning
+        if self._heard.excerpt is not None:
+            row.repetition, row.text_digest = self._heard.excerpt.examined()
 
     def unfinished(self) -> Trouble | None:
         """What keeps a response from being complete, if anything."""

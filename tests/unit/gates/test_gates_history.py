@@ -58,7 +58,7 @@ def test_a_failure_in_a_sentence() -> None:
     assert decided.reason == (
         "10 % slower: output throughput (99 % sure: at least 7.4 %) against the level accepted on "
         "2026-11-01, 2 launches and 10 stored sessions on RTX 4090; gate: catch a loss of 15 % "
-        "(gate set in tests/perf/test_r1.py:9); also changed: driver 550 -> 560"
+        "(gate set in tests/perf/test_r1.py:9); differs: driver 550 -> 560"
     )
     assert decided.changed == ("driver 550 -> 560",)
 

@@ -97,7 +97,7 @@ def test_the_figures_of_a_failure() -> None:
     assert decided.detectable_loss is not None
     assert 0.015 < decided.detectable_loss < 0.03
     assert decided.changed == ("driver 550 -> 560",)
-    assert decided.reason.endswith("; also changed: driver 550 -> 560")
+    assert decided.reason.endswith("; differs: driver 550 -> 560")
 
 
 def test_a_pass_in_a_sentence() -> None:

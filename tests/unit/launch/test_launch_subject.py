@@ -313,6 +313,7 @@ def test_the_environment_that_may_matter_is_told() -> None:
         "NCCL_ALGO": "Ring",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": "python:patches",
+        "PYTHONSAFEPATH": "1",
     }
 
 

@@ -17,6 +17,7 @@ from pytest_llmperf.records import (
     LaunchRecord,
     Limit,
     MetricValue,
+    OutputQuality,
     RegressionGate,
     Run,
     Verdict,
@@ -68,6 +69,14 @@ CLIENT = ClientHealth(
     peak_rss_bytes=80 << 20,
     mean_in_flight=15.6,
 )
+QUALITY = OutputQuality(
+    answered=152,
+    without_text=0,
+    finish_reasons={"length": 152},
+    sampled=8,
+    distinct=8,
+    repetition=0.55,
+)
 RUN = Run(
     launch_id="launch-1",
     index=0,
@@ -92,6 +101,7 @@ RUN = Run(
     cached_tokens_total=0,
     token_source="usage",
     client=CLIENT,
+    quality=QUALITY,
 )
 FLOOR = Limit(
     kind="floor",
@@ -110,6 +120,7 @@ class Samples:
     launch = LAUNCH
     workload = WORKLOAD
     client = CLIENT
+    quality = QUALITY
     run = RUN
     floor = FLOOR
 

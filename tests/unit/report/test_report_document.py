@@ -98,6 +98,7 @@ RUN_PATHS = {
     "client": "client",
     "side": "side",
     "pair": "pair",
+    "quality": "quality",
 }
 
 
@@ -106,9 +107,10 @@ def test_every_field_of_a_run_arrives(samples: Samples) -> None:
     entry = samples.fragment()["measurements"][0]["runs"][0]
     for field, path in RUN_PATHS.items():
         found, given_ = dig(entry, path), getattr(samples.run, field)
-        if field not in ("metrics", "client", "invalid_reasons"):
+        if field not in ("metrics", "client", "invalid_reasons", "quality"):
             assert found == given_, field
     assert entry["client"] == dataclasses.asdict(samples.client)
+    assert entry["quality"] == dataclasses.asdict(samples.quality)
     assert set(entry["metrics"]) == set(samples.run.metrics)
 
 

@@ -36,6 +36,7 @@ class Live:
     error: Exception
     death: ServerError | None = None
     runs: dict[Workload, list[Run]] = field(default_factory=dict)
+    fingerprint: None = None
 
     def measure(self, workload: Workload, *_: Any, **__: Any) -> list[Run]:
         if workload == BAD:

@@ -58,6 +58,7 @@ class Samples:
             started_at="2026-03-01T09:58:00+00:00",
             runs=3,
             metrics={"output_throughput": throughput, "ttft_p95": 0.1},
+            outputs=('["yes", ["yes"], [-0.25]]', '["", [], []]'),
         )
 
     def level(self, id_: str = "v1", **changed: Any) -> Level:

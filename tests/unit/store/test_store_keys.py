@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -231,12 +232,19 @@ def test_a_chain_of_steps_leads_to_today() -> None:
 
 
 def test_a_version_from_which_no_step_leads_is_said() -> None:
-    for found in ("2.0", "1.1", "0.7", None, 1.0):
-        with pytest.raises(
-            StoreError, match=r"^here has schema_version .*reads .*1\.0: "
-        ) as caught:
+    for found in ("2.0", "1.999", "0.7", None, 1.0):
+        told = rf"^here has schema_version .*reads 1\.0, .*{re.escape(VERSION)}: "
+        with pytest.raises(StoreError, match=told) as caught:
             migrated({"schema_version": found}, "here")
         assert "install that one here too" in str(caught.value)
+
+
+def test_a_store_of_the_first_version_is_read() -> None:
+    for kind, new in (("observation", "judged"), ("level", "retired")):
+        first = {"kind": kind, "schema_version": "1.0", "launches": []}
+        assert migrated(first, "here")[new] == []
+    for odd in ({"kind": ["level"]}, {}):
+        assert migrated({**odd, "schema_version": "1.0"}, "here")["schema_version"] == VERSION
 
 
 def test_every_chain_goes_up_and_ends_at_what_is_written() -> None:
