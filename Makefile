@@ -27,7 +27,7 @@ demo: $(ENGINES)/.ready
 
 # Two at a time where no engine is measured; then those that start one, alone.
 test: $(ENGINES)/.ready
-	LLMPERF_ENGINES_REQUIRED=1 $(ENGINES)/bin/pytest -n 2 -m "not engine" $(ARGS)
+	LLMPERF_ENGINES_REQUIRED=1 $(ENGINES)/bin/pytest -n 2 --dist worksteal -m "not engine" $(ARGS)
 	LLMPERF_ENGINES_REQUIRED=1 $(ENGINES)/bin/pytest -m engine
 
 quick: $(DEV)/.ready

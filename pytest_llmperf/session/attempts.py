@@ -11,10 +11,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pytest_llmperf.records import Json, Observation, RegressionGate, Verdict, VerdictWord
 
+#: Sessions that are no farther apart are re-runs.
+RERUN_HOURS = 20
 _DIGITS = 16
 _DECIDED = ("pass", "fail")
 _SAID = {"pass": "passed", "fail": "failed"}
@@ -49,23 +52,33 @@ class Attempt:
                 reason=f"failed before, on {self.on}, and this session does not clear it: "
                 f"{verdict.reason}",
             )
+        if self.number == 1:
+            return numbered
         part = f"1/{2 ** (self.number - 1)} of the false alarms"
         how = f"attempt {self.number} on this commit, which {_SAID[self.last]} on {self.on}"
         return replace(numbered, reason=f"{verdict.reason}; {how}: judged with {part}")
 
 
-def attempt_at(sequence: str, observations: Iterable[Observation]) -> Attempt:
-    """The attempt that follows those in ``observations``, the oldest first."""
+def attempt_at(
+    sequence: str, observations: Iterable[Observation], now: datetime | None = None
+) -> Attempt:
+    """The attempt that follows those in ``observations``, the oldest first.
+
+    Only those of the last :data:`RERUN_HOURS` count: a nightly session of an unchanged commit is
+    not the same question asked again, and would go blind. A failure stands however old it is.
+    """
+    since = (now or datetime.now(UTC)) - timedelta(hours=RERUN_HOURS)
     earlier = [
-        (gate.verdict, observation.created[:10])
+        (gate.verdict, observation.created)
         for observation in observations
         for gate in observation.judged
         if sequence and gate.sequence == sequence and gate.verdict in _DECIDED
     ]
     if not earlier:
         return Attempt(sequence=sequence)
-    last, on = earlier[-1]
-    return Attempt(sequence=sequence, number=len(earlier) + 1, last=last, on=on)
+    last, at = earlier[-1]
+    again = sum(datetime.fromisoformat(created) >= since for _, created in earlier)
+    return Attempt(sequence=sequence, number=again + 1, last=last, on=at[:10])
 
 
 def sequence_of(

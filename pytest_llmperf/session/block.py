@@ -37,10 +37,11 @@ from pytest_llmperf.records import (
     Workload,
 )
 
+from .bring_up import attach, launch
 from .cores import split_cores
 from .measurement import Measurement, summarise
 from .progress import Progress
-from .server import LiveServer, attach, launch
+from .server import LiveServer
 
 RELEASE_TIMEOUT_S = 120.0
 RELEASE_SLACK_BYTES = 512 * 2**20

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 from pytest_llmperf import clock
-from pytest_llmperf.accelerators import fingerprint
 from pytest_llmperf.engines.base import Engine
 from pytest_llmperf.engines.counters import Counters
 from pytest_llmperf.errors import ServerError
 from pytest_llmperf.gates.failures import should_repeat
 from pytest_llmperf.launch import http
 from pytest_llmperf.launch.process import ServerProcess
-from pytest_llmperf.launch.subject import subject
 from pytest_llmperf.load.client import LoadClient, LoadProgress, Target
 from pytest_llmperf.load.declare.workloads import longest_request
 from pytest_llmperf.metrics.bounds import HealthBounds
@@ -27,17 +22,14 @@ from pytest_llmperf.metrics.served import server_metrics
 from pytest_llmperf.records import (
     Accelerator,
     Fingerprint,
-    LaunchPlan,
     LaunchRecord,
     MetricValue,
     Pass,
-    Placement,
     Question,
     Run,
     ServerIdentity,
     Workload,
 )
-from pytest_llmperf.redact import redact_argv
 
 from .asides import Asides, attempt
 from .probe import Probe
@@ -302,147 +294,3 @@ def _superseded(run: Run) -> Run:
 
 def _invalid(run: Run, reason: str) -> Run:
     return replace(run, valid=False, invalid_reasons=(*run.invalid_reasons, reason))
-
-
-def launch(
-    engine: Engine,
-    plan: LaunchPlan,
-    placement: Placement,
-    *,
-    server_id: str,
-    log_path: Path,
-    client_cores: tuple[int, ...] | None,
-    held_fds: Sequence[int],
-    on_progress: Callable[[str, float], None],
-    remember: Callable[[LaunchRecord], None],
-    with_subject: bool = False,
-) -> LiveServer:
-    """Start ``plan``, wait until it is ready and is ours; ``remember`` gets its record either way,
-    ``with_subject`` with what exactly runs.
-
-    Raises :class:`~pytest_llmperf.errors.ServerError` with nothing left running.
-    """
-    record = LaunchRecord(
-        id=uuid.uuid4().hex[:12],
-        server_id=server_id,
-        launched=True,
-        engine=engine.name,
-        version=None,
-        model=placement.served_name,
-        url=f"http://{plan.host}:{plan.port}",
-        argv=plan.argv,
-        env=plan.env,
-        args={},
-        notes=plan.notes,
-        cores=plan.cores,
-        started_at=datetime.now(UTC).isoformat(),
-        startup_time_s=None,
-        log=str(log_path),
-    )
-    process: ServerProcess | None = None
-    try:
-        process = ServerProcess.start(
-            plan, log_path=log_path, on_progress=on_progress, held_fds=held_fds
-        )
-        identity = identify(engine, process.url)
-        _check_ours(engine, identity, placement, plan, log_path)
-    except BaseException as error:
-        if process is not None:
-            process.stop()
-        summary = error.summary if isinstance(error, ServerError) else type(error).__name__
-        remember(replace(record, failure=summary))
-        raise
-    record = replace(
-        record,
-        version=identity.version,
-        args=identity.args,
-        startup_time_s=process.startup_time_s,
-    )
-    if with_subject:
-        facts = fingerprint.beneath(placement.accelerator)
-        found = subject(process.pid, identity, plan, placement.python, platform=facts)
-        record = replace(record, subject=found)
-    remember(record)
-    return LiveServer(
-        engine=engine,
-        identity=replace(identity, model=identity.model or placement.served_name),
-        record=record,
-        url=process.url,
-        accelerator=placement.accelerator,
-        process=process,
-        client_cores=client_cores,
-    )
-
-
-def _check_ours(
-    engine: Engine,
-    identity: ServerIdentity,
-    placement: Placement,
-    plan: LaunchPlan,
-    log_path: Path,
-) -> None:
-    why = engine.mismatch(identity, placement)
-    if why is None:
-        return
-    raise ServerError(
-        f"another server answered on port {plan.port}: {why}",
-        remedy="stop that server, or let pytest-llmperf choose the port",
-        argv=redact_argv(plan.argv),
-        log_path=log_path,
-    )
-
-
-def attach(
-    engine: Engine,
-    url: str,
-    *,
-    model: str | None,
-    server_id: str,
-    accelerator: Accelerator,
-    headers: tuple[tuple[str, str], ...],
-    remember: Callable[[LaunchRecord], None],
-    with_subject: bool = False,
-) -> LiveServer:
-    """Use a server that somebody else runs. Raises ServerError when it does not answer."""
-    identity = identify(engine, url, headers=headers)
-    served = model or identity.model
-    record = LaunchRecord(
-        id=uuid.uuid4().hex[:12],
-        server_id=server_id,
-        launched=False,
-        engine=engine.name,
-        version=identity.version,
-        model=served,
-        url=url,
-        argv=(),
-        env=(),
-        args=identity.args,
-        notes=("attached: not started here, its hardware and its neighbours are unknown",),
-        cores=None,
-        started_at=datetime.now(UTC).isoformat(),
-        startup_time_s=None,
-        log=None,
-        subject=subject(None, identity, None, None, url=url) if with_subject else None,
-    )
-    remember(record)
-    return LiveServer(
-        engine=engine,
-        identity=replace(identity, model=served),
-        record=record,
-        url=url,
-        accelerator=accelerator,
-        process=None,
-        client_cores=None,
-        headers=headers,
-    )
-
-
-def identify(
-    engine: Engine, url: str, *, headers: tuple[tuple[str, str], ...] = ()
-) -> ServerIdentity:
-    """Ask a server who it is, by the paths its engine names; ServerError without an answer."""
-    answers = {
-        path: http.get_json(url + path, timeout_s=CONTROL_TIMEOUT_S, headers=dict(headers))
-        for path in engine.info_paths
-    }
-    return engine.identify(answers)
