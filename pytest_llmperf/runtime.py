@@ -1,8 +1,7 @@
-"""The plugin objects that do the work; registered when the first perf test or option is seen.
+"""The plugin object that does the work; registered when the first perf test or option is seen.
 
-:class:`Runtime` runs tests (in the only process, or on every xdist worker); :class:`Collector`
-gathers their results, writes the report and sets the exit status (in the only process, or on the
-xdist controller).
+:class:`Runtime` runs tests, in the only process or on every xdist worker. What gathers their
+results is in :mod:`pytest_llmperf.session.collector`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from .expectations import (
 )
 from .options import TERMINAL
 from .records import Accelerator, ServerRequest
-from .session.collect import Results
+from .session.collector import ROLL, Collector
 from .session.core import PerfSession
 from .session.environment import describe, here
 from .session.fragment import fragment_for
@@ -39,10 +38,6 @@ _RUNTIME = pytest.StashKey["Runtime"]()
 _EXPECTATION = pytest.StashKey[Expectation]()
 _MISTAKE = pytest.StashKey[str]()
 _PERF = pytest.StashKey[LlmPerf]()
-#: What a worker's collection is called on its way to the controller.
-_ROLL = "llmperf_roll"
-#: Statuses of a session that came to its end: passed, failed, nothing collected.
-_JUDGED = (0, 1, 5)
 
 
 def activate(config: pytest.Config) -> Runtime:
@@ -56,7 +51,7 @@ def activate(config: pytest.Config) -> Runtime:
         runtime = config.stash[_RUNTIME] = Runtime(config, settings)
         config.pluginmanager.register(runtime, "llmperf-runtime")
         if not _is_worker(config):
-            runtime.collector = Collector(config, runtime)
+            runtime.collector = Collector(config, runtime.session, runtime.roll)
             config.pluginmanager.register(runtime.collector, "llmperf-collector")
     return config.stash[_RUNTIME]
 
@@ -118,7 +113,7 @@ class Runtime:
         self.session.count_gates(_expectations(items))
         self.roll.declare(_expectations(items))
         if _is_worker(self.config):
-            self.config.workeroutput[_ROLL] = self.roll.packed()  # type: ignore[attr-defined]
+            self.config.workeroutput[ROLL] = self.roll.packed()  # type: ignore[attr-defined]
 
     def _take_over(self, items: Sequence[pytest.Item]) -> None:
         """Judge by what another commit declares, where that was asked for."""
@@ -335,70 +330,6 @@ def perf_for(item: pytest.Item, server: object) -> LlmPerf:
 def accelerator_of(config: pytest.Config) -> Accelerator:
     """Body of the ``llm_accelerator`` fixture."""
     return activate(config).session.accelerator()
-
-
-class Collector:
-    """Results of all processes become one report and one exit status."""
-
-    def __init__(self, config: pytest.Config, runtime: Runtime) -> None:
-        self.config = config
-        self.runtime = runtime
-        self.results = Results()
-        self.expected: set[str] = set()
-
-    def begin(self, report: pytest.TestReport, collected: set[str], reported: set[str]) -> None:
-        """Take over from the controller's watch, which saw the reports so far."""
-        self.expected |= collected
-        self.results.seen |= reported
-        self.results.add(report)
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.results.add(report)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
-        self.expected.update(ids)
-        self.runtime.roll.select(ids)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        # A worker that crashed hands over nothing; each of them has collected everything.
-        self.runtime.roll.unpack(getattr(node, "workeroutput", {}).get(_ROLL, ()))
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        try:
-            self.runtime.session.close()
-        except LlmPerfError as error:
-            self.results.problems.append(str(error))
-        if self.config.option.collectonly or self.runtime.settings.plan_only:
-            return
-        self.results.take(self.runtime.session)
-        stopped = bool(session.shouldstop or session.shouldfail)
-        if exitstatus in _JUDGED and not stopped:
-            self.results.note_missing(self.expected)
-        if exitstatus in _JUDGED:
-            self.results.require(self.runtime.session, self.runtime.roll)
-        try:
-            self._report(session, int(exitstatus), complete=exitstatus in _JUDGED and not stopped)
-        except Exception as error:
-            # Nothing may get in the way of pytest's own summary: a hook of others, most likely.
-            self.results.problems.append(f"the report could not be made: {error!r}")
-        session.exitstatus = self.results.exit_status(int(exitstatus), session.testsfailed)
-
-    def _report(self, session: pytest.Session, exitstatus: int, *, complete: bool) -> None:
-        document = self.results.build(
-            self.runtime.session,
-            self.config,
-            complete=complete,
-            exit_status=self.results.exit_status(exitstatus, session.testsfailed),
-        )
-        if document is not None:
-            self.config.hook.pytest_llmperf_report(config=self.config, document=document)
-            self.results.write(self.runtime.settings.report)
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        self.results.summarise(terminalreporter)
 
 
 def _expectations(items: Sequence[pytest.Item]) -> list[Expectation]:

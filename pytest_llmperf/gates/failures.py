@@ -12,6 +12,8 @@ from typing import Literal
 from pytest_llmperf.metrics import units
 from pytest_llmperf.records import Limit, RegressionGate, Run, Verdict
 
+from .verdict import verdict_for
+
 #: Up to this many failures may be bad luck: the run is repeated once.
 FEW = 2
 _NEVER = 1e-12  # a chance that is not worth a figure
@@ -101,25 +103,12 @@ def fail_for_requests(
 
     ``mode`` is that of a regression gate.
     """
-    limit = gate if isinstance(gate, Limit) else None
-    regression = gate if isinstance(gate, RegressionGate) else None
-    name = limit.kind if limit else "regression gate"
-    return Verdict(
-        kind=limit.kind if limit else "regression",
-        mode="limits" if limit else mode,
-        metric=gate.metric,
-        unit=units.row_of(gate.metric).unit,
-        verdict="fail",
-        reason_code="requests_failed",
-        reason=(
-            f"{why}; the {name} of {units.spoken(gate.metric)} on {device} fails with them "
-            f"({gate.source})"
-        ),
-        source=gate.source,
-        limit=limit.limit if limit else None,
-        loss_to_catch=regression.loss_to_catch if regression else None,
-        allow=regression.allow if regression else None,
+    name = gate.kind if isinstance(gate, Limit) else "regression gate"
+    reason = (
+        f"{why}; the {name} of {units.spoken(gate.metric)} on {device} fails with them "
+        f"({gate.source})"
     )
+    return verdict_for(gate, "fail", "requests_failed", reason, mode=mode)
 
 
 def _failures(run: Run) -> int:

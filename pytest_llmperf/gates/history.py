@@ -22,6 +22,7 @@ from .design import Design
 from .screening import Values, mean
 from .sentences import percent
 from .stats import POWER, noncentrality, t_quantile
+from .verdict import verdict_for
 
 #: Stored sessions below which nothing is decided.
 LEARNING = 8
@@ -326,21 +327,16 @@ def _finite(loss: float) -> float | None:
 
 
 def _verdict(case: _Case, word: VerdictWord, code: str, reason: str, **more: Any) -> Verdict:
-    return Verdict(
-        kind="regression",
+    return verdict_for(
+        case.gate,
+        word,
+        code,
+        reason,
         mode="history",
-        metric=case.gate.metric,
-        unit=units.row_of(case.gate.metric).unit,
-        verdict=word,
-        reason_code=code,
-        reason=reason,
-        source=case.gate.source,
         n_launches=len(case.launches),
         n_runs=sum(map(len, case.launches)),
         alpha=case.alpha,
         family=case.family,
-        loss_to_catch=case.gate.loss_to_catch,
-        allow=case.gate.allow,
         against=case.against,
         looks=1,
         changed=tuple(case.changed),

@@ -13,6 +13,7 @@ from pytest_llmperf.metrics.units import format_number
 from pytest_llmperf.records import Limit, MetricValue, Verdict, VerdictWord
 
 from .stats import POWER, LaunchSummary, detectable_shift, launch_summary, normal_quantile
+from .verdict import verdict_for
 
 #: With this many launches their own spread decides; with fewer an assumed one does.
 ENOUGH_LAUNCHES = 3
@@ -277,20 +278,7 @@ def _observed(summary: LaunchSummary) -> float:
 
 
 def _verdict(gate: _Gate, word: VerdictWord, code: str, reason: str, **more: Any) -> Verdict:
-    return Verdict(
-        kind=gate.limit.kind,
-        mode="limits",
-        metric=gate.limit.metric,
-        unit=gate.row.unit,
-        verdict=word,
-        reason_code=code,
-        reason=reason,
-        source=gate.limit.source,
-        limit=gate.limit.limit,
-        alpha=gate.alpha,
-        family=gate.family,
-        **more,
-    )
+    return verdict_for(gate.limit, word, code, reason, alpha=gate.alpha, family=gate.family, **more)
 
 
 def _judged(

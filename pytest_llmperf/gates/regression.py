@@ -17,6 +17,7 @@ from .power import MOST_PAIRS, pairs_needed
 from .screening import Values, mean
 from .sentences import percent
 from .sequential import State, decide
+from .verdict import verdict_for
 
 #: Those of the candidate's launch and of the reference's.
 Pair = tuple[Values, Values]
@@ -166,21 +167,16 @@ def _level(launches: Sequence[Values]) -> float:
 
 
 def _verdict(case: _Case, word: VerdictWord, code: str, reason: str, **more: Any) -> Verdict:
-    return Verdict(
-        kind="regression",
+    return verdict_for(
+        case.gate,
+        word,
+        code,
+        reason,
         mode="ab",
-        metric=case.gate.metric,
-        unit=units.row_of(case.gate.metric).unit,
-        verdict=word,
-        reason_code=code,
-        reason=reason,
-        source=case.gate.source,
         n_launches=len(case.pairs),
         n_runs=sum(len(ours) for ours, _ in case.pairs),
         alpha=case.alpha,
         family=case.family,
-        loss_to_catch=case.gate.loss_to_catch,
-        allow=case.gate.allow,
         against=case.against,
         n_pairs=len(case.pairs),
         looks=len(case.design.looks),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pytest_llmperf.metrics import units
-from pytest_llmperf.records import RegressionGate, Verdict
+from pytest_llmperf.records import Limit, RegressionGate, Verdict, VerdictWord
 
 
 def is_red(verdict: Verdict, strict: bool) -> bool:
@@ -51,6 +51,34 @@ def message(verdicts: Sequence[Verdict]) -> str:
     return "\n".join([first, *(headline(other) for other in others)])
 
 
+def verdict_for(
+    gate: Limit | RegressionGate,
+    word: VerdictWord,
+    code: str,
+    reason: str,
+    *,
+    mode: Literal["ab", "history"] = "ab",
+    **more: Any,
+) -> Verdict:
+    """A verdict with all that the declaration itself says; ``mode`` is that of a regression gate,
+    ``more`` are further fields of :class:`~pytest_llmperf.records.Verdict`."""
+    declared: dict[str, Any]
+    if isinstance(gate, Limit):
+        declared = {"kind": gate.kind, "mode": "limits", "limit": gate.limit}
+    else:
+        declared = {"kind": "regression", "mode": mode, "allow": gate.allow}
+        declared["loss_to_catch"] = gate.loss_to_catch
+    return Verdict(
+        metric=gate.metric,
+        unit=units.resolve(gate.metric).unit,
+        verdict=word,
+        reason_code=code,
+        reason=reason,
+        source=gate.source,
+        **{**declared, **more},
+    )
+
+
 def no_comparison(
     gate: RegressionGate,
     code: str,
@@ -61,16 +89,5 @@ def no_comparison(
 ) -> Verdict:
     """The verdict of an ``llm_no_regression`` that had nothing to compare with: never a silent
     pass."""
-    return Verdict(
-        kind="regression",
-        mode=mode,
-        metric=gate.metric,
-        unit=units.row_of(gate.metric).unit,
-        verdict="inconclusive",
-        reason_code=code,
-        reason=f"{why} ({gate.source})",
-        source=gate.source,
-        covered=covered,
-        loss_to_catch=gate.loss_to_catch,
-        allow=gate.allow,
-    )
+    reason = f"{why} ({gate.source})"
+    return verdict_for(gate, "inconclusive", code, reason, mode=mode, covered=covered)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .document import overall
+from .assembly import overall
 
 #: What is told of every measurement, beside the metrics that are gated.
 HEADLINE = ("output_throughput", "ttft_p50", "ttft_p95", "tpot_mean", "success_rate")

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_llmperf.errors import LlmPerfError
 from pytest_llmperf.report import document, terminal
+from pytest_llmperf.report.assembly import assemble
 from pytest_llmperf.report.write import write_report
 from pytest_llmperf.store import StoreError
 
@@ -75,7 +76,9 @@ class Results:
 
     def take(self, session: PerfSession) -> None:
         """What a session of this process has to say beside its tests."""
-        self.problems += [each for each in session.problems if each not in self.problems]
+        self.problems += [
+            each for each in session.conclusions.problems if each not in self.problems
+        ]
         self.notes += [each for each in session.notes if each not in self.notes]
 
     def note_missing(self, expected: Iterable[str]) -> None:
@@ -97,7 +100,7 @@ class Results:
             self.fragments.append({"launches": late})
         if not self.fragments and session.settings.report is None:
             return None
-        self.document_built = document.assemble(
+        self.document_built = assemble(
             self.fragments,
             environment=self._environment(session, config),
             command=["pytest", *config.invocation_params.args],

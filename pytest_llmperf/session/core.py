@@ -13,7 +13,7 @@ from pytest_llmperf.accelerators.detect import detect
 from pytest_llmperf.declared import workload_from
 from pytest_llmperf.engines.base import Engine
 from pytest_llmperf.engines.registry import resolve
-from pytest_llmperf.errors import LlmPerfError, UsageMistake
+from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.expectations import Expectation
 from pytest_llmperf.gates.design import Prior
 from pytest_llmperf.launch.checkout import built, default_branch, merge_base
@@ -31,20 +31,17 @@ from pytest_llmperf.records import (
     Workload,
 )
 from pytest_llmperf.settings import Settings
-from pytest_llmperf.store import StoreError
 
-from .attempts import Attempt
 from .block import Block, Surroundings
+from .conclusions import Conclusions
 from .duel import Duel, Rules
 from .handle import LlmPerf, ServerHandle
-from .judge import Bench, judge, select_here, unmeasured
+from .judge import Bench, select_here, unmeasured
 from .limits_from import Elsewhere, gone
 from .limits_from import told as limits_told
-from .measurement import Measurement
-from .memory import Here, Memory, Past
+from .memory import Here, Memory
 from .planning import USUAL, Asked, Premises, plan_lines, reach
 from .progress import Progress
-from .quality import Quality, assess, told_by
 
 API_KEY_VARIABLE = "LLMPERF_API_KEY"
 
@@ -65,13 +62,9 @@ class PerfSession:
         self.memory: Memory | None = None
         if settings.store and settings.mode == "on":
             self.memory = Memory(settings.store, here, update=settings.update_baseline)
-        self.problems: list[str] = []
+        self.conclusions = Conclusions(settings, self.memory)
         #: Lines for the end of the summary.
         self.notes: list[str] = []
-        #: What a calibration found, by test.
-        self.profiles: dict[str, NoiseProfile] = {}
-        #: What is known of the outputs of servers that were compared, by test.
-        self.qualities: dict[str, Quality] = {}
         self.progress = progress
         self.launches: list[LaunchRecord] = []
         self.family = settings.family
@@ -80,8 +73,6 @@ class PerfSession:
         self._offered: Mapping[str, Engine] | None = None
         self._blocks: dict[ServerRequest, Block] = {}
         self._duels: dict[ServerRequest, Duel] = {}
-        #: What was decided of each test, and on what.
-        self._concluded: dict[str, tuple[Measurement, list[Verdict]]] = {}
         #: Decides the order of launches; drawn anew in each session, and reported.
         self.seed = secrets.randbits(32)
         self._planned: dict[ServerRequest, list[Workload]] = {}
@@ -101,7 +92,7 @@ class PerfSession:
         self.notes += [
             f"limits from {elsewhere.name}: {each}" for each in limits_told(expectations, elsewhere)
         ]
-        self.problems += [
+        self.conclusions.problems += [
             f"{test} has a gate at {elsewhere.name} and is gone here; if that is meant, judge by "
             "limits of a commit without it"
             for test in gone(expectations, elsewhere)
@@ -115,10 +106,6 @@ class PerfSession:
         self._check_api(expectation)
         if expectation.server is not None and expectation.limits:
             select_here(expectation, self.accelerator(expectation.server))
-
-    def _note_problem(self, error: LlmPerfError) -> None:
-        if str(error) not in self.problems:
-            self.problems.append(str(error))
 
     def _check_api(self, expectation: Expectation) -> None:
         if expectation.server is None or expectation.workload is None:
@@ -266,77 +253,9 @@ class PerfSession:
             return []
         if perf.declared is None:
             return unmeasured(expectation, error)
-        measured, accelerator = perf.declared, perf.server.accelerator
-        if self.settings.calibrate:
-            self._calibrate(measured, expectation, accelerator)
-            return []
-        known = self._concluded.get(expectation.nodeid)
-        if known is not None and known[0].runs == measured.runs:
-            return known[1]  # a plugin runs the test again: nothing was measured since
-        past = self._recall(measured, expectation, accelerator)
-        attempts = self._attempts(measured, expectation, accelerator, past)
-        verdicts = judge(expectation, measured, accelerator, self.bench, past, attempts)
-        verdicts = self._beside_outputs(expectation, measured, past, verdicts)
-        self._keep(measured, expectation, accelerator, verdicts, attempts)
-        self._concluded[expectation.nodeid] = measured, verdicts
-        return verdicts
-
-    def _beside_outputs(
-        self,
-        expectation: Expectation,
-        measured: Measurement,
-        past: Past | StoreError | None,
-        verdicts: list[Verdict],
-    ) -> list[Verdict]:
-        """The verdicts with what is known of the servers' outputs, where those are asked for."""
-        mode = self.settings.quality
-        if mode == "off":
-            return verdicts
-        accepted = past if isinstance(past, Past) and past.accepted else None
-        if measured.reference is None and measured.solved is None and accepted is None:
-            return verdicts
-        found = assess(measured, accepted, alpha=self.settings.family_alpha)
-        self.qualities[expectation.nodeid] = found
-        return told_by(verdicts, found, mode)
-
-    def _attempts(
-        self,
-        measured: Measurement,
-        expectation: Expectation,
-        accelerator: Accelerator,
-        past: Past | StoreError | None,
-    ) -> dict[str, Attempt]:
-        """Which attempt each regression gate is at; none where nothing is decided or remembered."""
-        compared, against = measured.comparison, ""
-        if compared is not None:
-            against = compared.against
-        elif isinstance(past, Past) and past.level is not None:
-            against = past.level.id
-        if self.memory is None or not against or self.settings.compare_with_itself:
-            return {}
-        try:
-            return self.memory.attempts(measured, expectation, accelerator, against)
-        except StoreError as error:
-            self._trouble(error)
-            return {}
-
-    def _recall(
-        self, measured: Measurement, expectation: Expectation, accelerator: Accelerator
-    ) -> Past | StoreError | None:
-        """What a regression gate without a reference is judged by; a broken store is told by it."""
-        if self.memory is None or not expectation.regressions or measured.comparison is not None:
-            return None
-        try:
-            return self.memory.recall(measured, expectation, accelerator)
-        except StoreError as error:
-            return error
-
-    def _calibrate(
-        self, measured: Measurement, expectation: Expectation, accelerator: Accelerator
-    ) -> None:
-        if self.memory is not None and expectation.server is not None:
-            profile = self.memory.calibrate(measured, expectation.server, accelerator)
-            self.profiles[expectation.nodeid] = profile
+        return self.conclusions.reach(
+            expectation, perf.declared, perf.server.accelerator, self.bench
+        )
 
     def in_reach(self, profile: NoiseProfile) -> dict[str, float | None]:
         """The loss that a comparison could show for each metric of a calibration: those of gates
@@ -352,36 +271,7 @@ class PerfSession:
     def _noise(
         self, request: ServerRequest, workload: Workload
     ) -> tuple[Mapping[str, Prior], NoiseProfile | None]:
-        """What a calibration found, as priors of gates."""
-        if self.memory is None:
-            return {}, None
-        try:
-            profile = self.memory.profile(request, workload, self.accelerator(request))
-        except StoreError as error:
-            self._note_problem(error)
-            return {}, None
-        if profile is None:
-            return {}, None
-        sure = {n: s for n, s in profile.pair_sigma.items() if n not in profile.bimodal}
-        return {n: Prior(sigma=s, df=profile.pair_df) for n, s in sure.items() if s > 0}, profile
-
-    def _keep(
-        self,
-        measured: Measurement,
-        expectation: Expectation,
-        accelerator: Accelerator,
-        verdicts: Sequence[Verdict],
-        attempts: Mapping[str, Attempt],
-    ) -> None:
-        if self.memory is None:
-            return
-        try:
-            self.memory.keep(measured, expectation, accelerator, verdicts, attempts)
-        except StoreError as error:
-            self._trouble(error)
-
-    def _trouble(self, error: StoreError) -> None:
-        self._note_problem(error)
+        return self.conclusions.noise(request, workload, self.accelerator(request))
 
     @property
     def bench(self) -> Bench:

@@ -43,7 +43,7 @@ def fragment_for(
     facts = {
         "environment": environment(_accelerator(expectation, session)),
         "seed": session.seed if expectation.regressions else None,
-        "problems": session.problems,
+        "problems": session.conclusions.problems,
         "notes": session.notes,
         "launches": [document.launch_entry(record) for record in session.drain_launches()],
         "measurements": [
@@ -85,14 +85,14 @@ def fragment_for(
 
 
 def _noise(expectation: Expectation, session: PerfSession) -> list[dict[str, Any]]:
-    profile = session.profiles.get(expectation.nodeid)
+    profile = session.conclusions.profiles.get(expectation.nodeid)
     if profile is None:
         return []
     return [document.noise_entry(expectation.nodeid, profile, session.in_reach(profile))]
 
 
 def _quality(expectation: Expectation, session: PerfSession) -> list[dict[str, Any]]:
-    found = session.qualities.get(expectation.nodeid)
+    found = session.conclusions.qualities.get(expectation.nodeid)
     return [] if found is None else [document.quality_entry(expectation.nodeid, found)]
 
 

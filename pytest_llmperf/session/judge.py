@@ -15,8 +15,7 @@ from pytest_llmperf.gates.left_out import with_left_out
 from pytest_llmperf.gates.limits import judge_limit
 from pytest_llmperf.gates.regression import judge_ab
 from pytest_llmperf.gates.select import Selection, select_limits
-from pytest_llmperf.gates.verdict import is_red, message, no_comparison, worst_first
-from pytest_llmperf.metrics import units
+from pytest_llmperf.gates.verdict import is_red, message, no_comparison, verdict_for, worst_first
 from pytest_llmperf.records import Accelerator, Limit, RegressionGate, Verdict
 from pytest_llmperf.store import StoreError
 
@@ -200,15 +199,12 @@ def unmeasured(expectation: Expectation, error: BaseException | None) -> list[Ve
         why = f"{type(error).__name__} came first"
     gates: list[Limit | RegressionGate] = [*expectation.limits, *expectation.regressions]
     return [
-        Verdict(
-            kind=gate.kind if isinstance(gate, Limit) else "regression",
-            mode="limits" if isinstance(gate, Limit) else "history",
-            metric=gate.metric,
-            unit=units.resolve(gate.metric).unit,
-            verdict="inconclusive",
-            reason_code="never_measured",
-            reason=f"declared but never measured: {why} ({gate.source})",
-            source=gate.source,
+        verdict_for(
+            gate,
+            "inconclusive",
+            "never_measured",
+            f"declared but never measured: {why} ({gate.source})",
+            mode="history",
             covered=False,
         )
         for gate in gates

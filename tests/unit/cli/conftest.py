@@ -26,6 +26,7 @@ from pytest_llmperf.records import (
     Workload,
 )
 from pytest_llmperf.report import document as doc
+from pytest_llmperf.report.assembly import assemble
 from pytest_llmperf.report.write import write_report
 
 NODE = "tests/perf/test_r1.py::test_chat"
@@ -138,7 +139,7 @@ class Reports:
             packages={},
             commit="0123456789" * 4,
         )
-        return doc.assemble(
+        return assemble(
             fragments,
             environment=environment,
             command=["pytest"],

@@ -24,6 +24,7 @@ from pytest_llmperf.records import (
     Workload,
 )
 from pytest_llmperf.report import document as doc
+from pytest_llmperf.report.assembly import assemble
 
 NODE = "tests/perf/test_r1.py::test_chat"
 
@@ -168,7 +169,7 @@ class Samples:
             branch="main",
             dirty=False,
         )
-        return doc.assemble(
+        return assemble(
             fragments,
             environment=environment,
             command=["pytest", "--llmperf-url", "https://me:pw@host/v1"],

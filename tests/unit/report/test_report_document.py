@@ -22,6 +22,7 @@ from pytest_llmperf.records import (
     Workload,
 )
 from pytest_llmperf.report import document as doc
+from pytest_llmperf.report.assembly import overall
 from pytest_llmperf.report.schema import load_schema, schema_errors
 from pytest_llmperf.report.validate import dangling
 
@@ -223,7 +224,7 @@ def test_overall(
 ) -> None:
     tests = [doc.test_entry(samples.node, outcome, "", 1.0)]
     gates = [{"test": samples.node, "verdict": word} for word in words]
-    assert doc.overall(gates, tests) == expected
+    assert overall(gates, tests) == expected
 
 
 def test_what_was_sent_is_weighted_by_requests_and_unknown_where_unknown(samples: Samples) -> None:

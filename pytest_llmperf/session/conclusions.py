@@ -1,0 +1,147 @@
+"""What becomes of a measured test: its verdicts, and what is remembered of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pytest_llmperf.expectations import Expectation
+from pytest_llmperf.gates.design import Prior
+from pytest_llmperf.records import Accelerator, NoiseProfile, ServerRequest, Verdict, Workload
+from pytest_llmperf.settings import Settings
+from pytest_llmperf.store import StoreError
+
+from .attempts import Attempt
+from .judge import Bench, judge
+from .measurement import Measurement
+from .memory import Memory, Past
+from .quality import Quality, assess, told_by
+
+
+class Conclusions:
+    """Those of one process' session. ``memory`` is absent where nothing is remembered.
+
+    ``profiles`` are what a calibration found and ``qualities`` what is known of the outputs of
+    servers that were compared, both by test. ``problems`` are sentences that make a session red.
+    """
+
+    def __init__(self, settings: Settings, memory: Memory | None) -> None:
+        self.settings = settings
+        self.memory = memory
+        self.profiles: dict[str, NoiseProfile] = {}
+        self.qualities: dict[str, Quality] = {}
+        self.problems: list[str] = []
+        self._concluded: dict[str, tuple[Measurement, list[Verdict]]] = {}
+
+    def reach(
+        self,
+        expectation: Expectation,
+        measured: Measurement,
+        accelerator: Accelerator,
+        bench: Bench,
+    ) -> list[Verdict]:
+        """Decide every gate of a test by what was measured, and remember both."""
+        if self.settings.calibrate:
+            self._calibrate(measured, expectation, accelerator)
+            return []
+        known = self._concluded.get(expectation.nodeid)
+        if known is not None and known[0].runs == measured.runs:
+            return known[1]  # a plugin runs the test again: nothing was measured since
+        past = self._recall(measured, expectation, accelerator)
+        attempts = self._attempts(measured, expectation, accelerator, past)
+        verdicts = judge(expectation, measured, accelerator, bench, past, attempts)
+        verdicts = self._beside_outputs(expectation, measured, past, verdicts)
+        self._keep(measured, expectation, accelerator, verdicts, attempts)
+        self._concluded[expectation.nodeid] = measured, verdicts
+        return verdicts
+
+    def _beside_outputs(
+        self,
+        expectation: Expectation,
+        measured: Measurement,
+        past: Past | StoreError | None,
+        verdicts: list[Verdict],
+    ) -> list[Verdict]:
+        """The verdicts with what is known of the servers' outputs, where those are asked for."""
+        mode = self.settings.quality
+        if mode == "off":
+            return verdicts
+        accepted = past if isinstance(past, Past) and past.accepted else None
+        if measured.reference is None and measured.solved is None and accepted is None:
+            return verdicts
+        found = assess(measured, accepted, alpha=self.settings.family_alpha)
+        self.qualities[expectation.nodeid] = found
+        return told_by(verdicts, found, mode)
+
+    def _attempts(
+        self,
+        measured: Measurement,
+        expectation: Expectation,
+        accelerator: Accelerator,
+        past: Past | StoreError | None,
+    ) -> dict[str, Attempt]:
+        """Which attempt each regression gate is at; none where nothing is decided or remembered."""
+        compared, against = measured.comparison, ""
+        if compared is not None:
+            against = compared.against
+        elif isinstance(past, Past) and past.level is not None:
+            against = past.level.id
+        if self.memory is None or not against or self.settings.compare_with_itself:
+            return {}
+        try:
+            return self.memory.attempts(measured, expectation, accelerator, against)
+        except StoreError as error:
+            self._note(error)
+            return {}
+
+    def _recall(
+        self, measured: Measurement, expectation: Expectation, accelerator: Accelerator
+    ) -> Past | StoreError | None:
+        """What a regression gate without a reference is judged by; a broken store is told by it."""
+        if self.memory is None or not expectation.regressions or measured.comparison is not None:
+            return None
+        try:
+            return self.memory.recall(measured, expectation, accelerator)
+        except StoreError as error:
+            return error
+
+    def _calibrate(
+        self, measured: Measurement, expectation: Expectation, accelerator: Accelerator
+    ) -> None:
+        if self.memory is not None and expectation.server is not None:
+            profile = self.memory.calibrate(measured, expectation.server, accelerator)
+            self.profiles[expectation.nodeid] = profile
+
+    def noise(
+        self, request: ServerRequest, workload: Workload, accelerator: Accelerator
+    ) -> tuple[Mapping[str, Prior], NoiseProfile | None]:
+        """What a calibration found, as priors of gates."""
+        if self.memory is None:
+            return {}, None
+        try:
+            profile = self.memory.profile(request, workload, accelerator)
+        except StoreError as error:
+            self._note(error)
+            return {}, None
+        if profile is None:
+            return {}, None
+        sure = {n: s for n, s in profile.pair_sigma.items() if n not in profile.bimodal}
+        return {n: Prior(sigma=s, df=profile.pair_df) for n, s in sure.items() if s > 0}, profile
+
+    def _keep(
+        self,
+        measured: Measurement,
+        expectation: Expectation,
+        accelerator: Accelerator,
+        verdicts: Sequence[Verdict],
+        attempts: Mapping[str, Attempt],
+    ) -> None:
+        if self.memory is None:
+            return
+        try:
+            self.memory.keep(measured, expectation, accelerator, verdicts, attempts)
+        except StoreError as error:
+            self._note(error)
+
+    def _note(self, error: StoreError) -> None:
+        if str(error) not in self.problems:
+            self.problems.append(str(error))
