@@ -10,6 +10,7 @@ import pytest
 
 MODES = ("off", "smoke", "on")
 QUALITY = ("off", "advise", "fail")
+PIN = ("auto", "off")
 
 MARKERS = {
     "llm_server": "llm_server(engine, *, model, args, env, accelerator, timeout, python, "
@@ -62,6 +63,7 @@ INI = {
         "20%",
         "how much the output rate may change from the first to the last third of a run",
     ),
+    "llmperf_pin": ("auto", "default of --llmperf-pin"),
     "llmperf_store": ("", "default of --llmperf-store"),
     "llmperf_pairs": ("12", "default of --llmperf-pairs"),
     "llmperf_cache_dir": (
@@ -102,6 +104,13 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="N",
         help="processes that the load client asks with (default: as many as the load needs and "
         "the cores left to it allow)",
+    )
+    group.addoption(
+        "--llmperf-pin",
+        choices=PIN,
+        help="off: leave servers and the load client on all cores; auto: keep them apart, and a "
+        "server that computes on the CPU on cores of its own (default, or the ini value "
+        "llmperf_pin)",
     )
     group.addoption(
         "--llmperf-strict",
@@ -162,6 +171,13 @@ def add_options(parser: pytest.Parser) -> None:
         "--llmperf-reference-url",
         metavar="URL",
         help="compare with this running endpoint",
+    )
+    group.addoption(
+        "--llmperf-anchor",
+        metavar="RELEASE",
+        help="against creep: the reference is this release and stays it; each session adds two "
+        "pairs of launches to those in the store, and all are judged together, at a tenth of the "
+        "false alarms",
     )
     group.addoption(
         "--llmperf-pairs",

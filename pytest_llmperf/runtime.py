@@ -79,7 +79,7 @@ class Runtime:
         #: Tests with a gate that has failed: nothing that runs them again may change that.
         self._failed: dict[str, LlmPerf] = {}
         self.session = PerfSession(
-            settings, self._progress(), engines=self._offered_engines, here=here(config)
+            settings, self._progress(), engines=self._offered_engines, here=here(config, settings)
         )
 
     # --- collection -------------------------------------------------------------------------
@@ -262,7 +262,7 @@ class Runtime:
         """Told once per process, with the first result."""
         if self._described:
             return None
-        facts = describe(self.config, accelerator)
+        facts = describe(self.config, self.settings, accelerator)
         self._described = True
         return facts
 

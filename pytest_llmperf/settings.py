@@ -17,7 +17,7 @@ import pytest
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.metrics.bounds import HealthBounds
 from pytest_llmperf.metrics.questions import read_questions
-from pytest_llmperf.options import MODES
+from pytest_llmperf.options import MODES, PIN
 from pytest_llmperf.records import Question
 
 Mode = Literal["off", "smoke", "on"]
@@ -26,6 +26,11 @@ QualityMode = Literal["off", "advise", "fail"]
 _QUESTIONS = 64
 #: With fewer nothing can be decided: see gates.design.
 _FEWEST_PAIRS = 4
+#: The false-alarm rate of all gates of a session together.
+FAMILY_ALPHA = 0.01
+#: Of that, what comparisons with a named release may use: they come on top of those of pull
+#: requests, night after night.
+ANCHOR_SHARE = 0.1
 #: With fewer launches nothing can be said of their noise: see gates.noise.
 _FEWEST_TO_CALIBRATE = 6
 #: Spelled units of a bound, and how many of its own unit one of them is.
@@ -76,8 +81,9 @@ class Settings:
     where too few were made to see it. ``pairs`` is the most of a comparison with a reference.
     ``store`` says where results are remembered, "" nowhere. ``require`` are the parts of the suite
     whose gates must all have run. ``calibrate`` measures noise and judges nothing. ``limits_from``
-    is the git ref whose limits count; ``declarations`` is where another process of ours wants to
-    read what is declared. ``health`` says when a run is not the server's. ``quality`` says what
+    is the git ref whose limits count; ``anchor`` is the release that comparisons go on with night
+    by night; ``declarations`` is where another process of ours wants to read what is declared.
+    ``health`` says when a run is not the server's. ``quality`` says what
     becomes of servers that do not say the same, ``questions`` is what each of them is to answer.
     """
 
@@ -91,6 +97,7 @@ class Settings:
     python: str | None
     server_timeout_s: float | None
     client_processes: int | None
+    pin: bool = True
     urls: Mapping[str, str] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
     log_dir: Path | None
@@ -106,9 +113,10 @@ class Settings:
     require: tuple[Scope, ...] = ()
     update_baseline: bool = False
     calibrate: bool = False
+    anchor: str | None = None
     limits_from: str | None = None
     declarations: Path | None = None
-    family_alpha: float = 0.01
+    family_alpha: float = FAMILY_ALPHA
     launch_cv: float = 0.03
     health: HealthBounds = field(default_factory=HealthBounds)
     quality: QualityMode = "advise"
@@ -136,6 +144,7 @@ class Settings:
             python=option("llmperf_python"),
             server_timeout_s=option("llmperf_server_timeout"),
             client_processes=_processes(option("llmperf_client_processes")),
+            pin=_pin(option("llmperf_pin") or config.getini("llmperf_pin")),
             urls=_urls(option("llmperf_url")),
             models=_pairs(option("llmperf_model"), "--llmperf-model", key_optional=False),
             log_dir=_path(config, option("llmperf_log_dir")),
@@ -152,6 +161,8 @@ class Settings:
             declarations=_path(config, option("llmperf_declarations")),
             require=_require(config),
             update_baseline=bool(option("llmperf_update_baseline")),
+            anchor=_anchor(config),
+            family_alpha=FAMILY_ALPHA * (1.0 if option("llmperf_anchor") is None else ANCHOR_SHARE),
             health=_health(config),
             quality=option("llmperf_quality") or "advise",
             questions=_questions(config),
@@ -202,6 +213,12 @@ def _count(config: pytest.Config, name: str) -> int:
     if count < 1:
         raise UsageMistake(f"{said}: expected a whole number of at least 1.")
     return count
+
+
+def _pin(text: str) -> bool:
+    if text not in PIN:
+        raise UsageMistake(f"ini value llmperf_pin = {text!r}: expected auto or off.")
+    return text == "auto"
 
 
 def _processes(asked: int | None) -> int | None:
@@ -311,6 +328,23 @@ def _pairs_of_launches(config: pytest.Config) -> int:
             "launches alternate in blocks of two pairs."
         )
     return pairs
+
+
+def _anchor(config: pytest.Config) -> str | None:
+    release: str | None = config.getoption("llmperf_anchor")
+    if release is None:
+        return None
+    said = f"--llmperf-anchor={release}"
+    if not release.strip():
+        raise UsageMistake("--llmperf-anchor is empty: name the release, such as v1.4.0.")
+    if not (config.getoption("llmperf_store") or config.getini("llmperf_store")):
+        raise UsageMistake(
+            f"{said}: its pairs are kept from session to session; say where with --llmperf-store."
+        )
+    if config.getoption("llmperf_aa") or config.getoption("llmperf_calibrate") is not None:
+        other = "--llmperf-aa" if config.getoption("llmperf_aa") else "--llmperf-calibrate"
+        raise UsageMistake(f"{said} judges a change and {other} looks at noise; give one of them.")
+    return release.strip()
 
 
 def _budget(text: str | None) -> float | None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from pytest_llmperf.errors import LlmPerfError
 from pytest_llmperf.records import Level, Observation
-from pytest_llmperf.store import MOST_SESSIONS, acceptable, moment, new_id
+from pytest_llmperf.store import MOST_SESSIONS, acceptable, moment, new_id, open_sessions
 
 from . import accounts, git
 from .history import histories
@@ -169,7 +169,8 @@ def _add_prune(actions: Commands) -> None:
         "prune",
         "forget old sessions",
         example="pytest-llmperf baseline prune --older-than 365",
-        more="What a level rests on is kept, however old.",
+        more="What a level rests on is kept, however old, and so are pairs with a release that are "
+        "not decided yet.",
     )
     parser.set_defaults(run=_prune)
     parser.add_argument("--older-than", required=True, type=_whole, metavar="DAYS")
@@ -179,7 +180,8 @@ def _add_prune(actions: Commands) -> None:
 def _prune(arguments: argparse.Namespace) -> int:
     limit = datetime.now(UTC) - timedelta(days=arguments.older_than)
     with opened(arguments.store) as store:
-        gone = store.prune(lambda session: moment(session.created) >= limit)
+        undecided = open_sessions(store.observations())
+        gone = store.prune(lambda one: moment(one.created) >= limit or one.id in undecided)
         left = len(store.observations())
     print(f"{count(gone, 'session')} removed, {left:,} left.")
     return 0

@@ -36,6 +36,7 @@ class _Case:
     changed: Sequence[str]
     pairs: Sequence[Pair]
     invalid_reasons: Sequence[str]
+    since: str
 
     @property
     def name(self) -> str:
@@ -46,6 +47,8 @@ class _Case:
         """What was compared with what, on what, and what was wanted."""
         count = len(self.pairs)
         pairs = f"{count} interleaved pair{'' if count == 1 else 's'} of launches"
+        if self.since:
+            pairs += f" since {self.since}"
         return (
             f"against {self.against}, {pairs} on {self.device}; "
             f"{sentences.wanted(self.gate)}{sentences.also(self.changed)}"
@@ -68,6 +71,7 @@ def judge_ab(
     prior: Prior | None = None,
     changed: Sequence[str] = (),
     invalid_reasons: Sequence[str] = (),
+    since: str = "",
 ) -> Verdict:
     """Judge ``gate`` by ``pairs`` of launches, in the order they were launched.
 
@@ -75,7 +79,8 @@ def judge_ab(
     of its ``family`` of gates. Pairs that lack a valid run on either side are left out. The first
     look that decides holds, but a number that is missing, impossible or infinite counts wherever
     it turns up. ``against`` names the reference in words, ``device`` the accelerator, ``changed``
-    what differs between the two sides and ``invalid_reasons`` why runs were left out.
+    what differs between the two sides and ``invalid_reasons`` why runs were left out. ``since`` is
+    the day of the first pair where sessions add pairs one after another.
     """
     case = _Case(
         gate=gate,
@@ -87,6 +92,7 @@ def judge_ab(
         changed=changed,
         pairs=_complete(pairs),
         invalid_reasons=tuple(dict.fromkeys(invalid_reasons)),
+        since=since,
     )
     if not case.pairs:
         return _nothing(case)
@@ -141,7 +147,7 @@ def _decided(case: _Case, state: State) -> Verdict:
     detectable = state.detectable_loss
     word, code = state.word, state.code
     if word is None:
-        word, code = "inconclusive", "budget"
+        word, code = "inconclusive", "accumulating" if case.since else "budget"
     observed, reference = (_level([pair[side] for pair in used.pairs]) for side in (0, 1))
     return _verdict(
         used,
@@ -200,6 +206,11 @@ def _reason(case: _Case, state: State, detectable: float | None) -> str:
 
 def _stopped(case: _Case, state: State) -> str:
     left_out = f"; runs left out: {'; '.join(case.invalid_reasons)}" if case.invalid_reasons else ""
+    if case.since:
+        return (
+            f"{state.pairs} of at most {case.design.most_pairs} pairs, undecided yet; each session "
+            f"adds two{left_out}"
+        )
     return (
         f"stopped after {state.pairs} of at most {case.design.most_pairs} pairs, undecided; allow "
         f"more time (--llmperf-budget){left_out}"

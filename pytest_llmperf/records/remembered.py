@@ -28,12 +28,19 @@ class Judged:
 
     Equal ``sequence`` are the same question asked again: the same commit and subject compared with
     the same. It is empty where nobody asks that, as for floors and ceilings.
+
+    Where a sequence goes on over sessions, ``pairs`` are those that this session added: the means
+    of the candidate's and of the reference's launch, in the metric's unit. ``before`` is how many
+    there were already, and ``ended`` says whether the sequence was decided or used up by them.
     """
 
     kind: Literal["floor", "ceiling", "regression"]
     metric: str
     verdict: VerdictWord
     sequence: str = ""
+    pairs: tuple[tuple[float, float], ...] = ()
+    before: int = 0
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

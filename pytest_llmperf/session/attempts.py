@@ -24,16 +24,30 @@ _SAID = {"pass": "passed", "fail": "failed"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Nights:
+    """Pairs that earlier sessions left: means of the candidate's and of the reference's launch, in
+    the metric's unit. ``most_pairs`` end the sequence. ``since`` is the day of the first, ""
+    without any; ``missing`` counts pairs that the store had once."""
+
+    most_pairs: int
+    pairs: tuple[tuple[float, float], ...] = ()
+    since: str = ""
+    missing: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One more session that judges a gate, the ``number``-th to decide its ``sequence``.
 
-    ``last`` is the newest earlier decision and ``on`` the day of it, where there is one.
+    ``last`` is the newest earlier decision and ``on`` the day of it, where there is one. ``nights``
+    is what sessions before left of a sequence that goes on over sessions.
     """
 
     sequence: str = ""
     number: int = 1
     last: VerdictWord | None = None
     on: str = ""
+    nights: Nights | None = None
 
     def share(self, alpha: float) -> float:
         """What this attempt may use of ``alpha``: all attempts together at most twice of it."""
@@ -90,7 +104,7 @@ def sequence_of(
     asked = [
         [gate.metric, gate.loss_to_catch, gate.allow],
         [git.get("commit"), git.get("dirty_digest")],
-        _lasting(subject),
+        lasting(subject),
         against,
     ]
     text = json.dumps(asked, sort_keys=True, default=str)
@@ -102,7 +116,7 @@ def _tells(subject: Mapping[str, Json]) -> bool:
     return bool(subject) and not subject.get("url")
 
 
-def _lasting(subject: Mapping[str, Json]) -> dict[str, Json]:
+def lasting(subject: Mapping[str, Json]) -> dict[str, Json]:
     """Without what a commit or a new file beside the code changes though the code is the same."""
     code = subject.get("code")
     if not isinstance(code, dict):

@@ -59,6 +59,8 @@ class Surroundings:
     statistics: tuple[str, ...]
     bounds: HealthBounds
     client_processes: int | None
+    #: Whether the server and the client are kept on cores of their own.
+    pin: bool
     api_key: str | None
     #: Whether it matters what exactly runs in a server.
     subjects: bool
@@ -282,7 +284,12 @@ class Block:
             self.around.progress.clear()
 
     def _start(self) -> LiveServer:
-        cores = split_cores(self.accelerator, self.planned, processes=self.around.client_processes)
+        cores = split_cores(
+            self.accelerator,
+            self.planned,
+            processes=self.around.client_processes,
+            pin=self.around.pin,
+        )
         model_path = self._model_path()
         port = claim_port("127.0.0.1")
         try:

@@ -159,7 +159,7 @@ class Results:
         for fragment in self.fragments:
             if fragment.get("environment"):
                 return dict(fragment["environment"])
-        return environment.describe(config, session.accelerator_to_report())
+        return environment.describe(config, session.settings, session.accelerator_to_report())
 
 
 def _test(fragment: dict[str, Any]) -> str:

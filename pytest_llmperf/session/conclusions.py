@@ -87,7 +87,11 @@ class Conclusions:
             against = past.level.id
         if self.memory is None or not against or self.settings.compare_with_itself:
             return {}
+        release = self.settings.anchor
         try:
+            if release is not None and compared is not None:
+                most_pairs = self.settings.pairs
+                return self.memory.nights(measured, expectation, accelerator, release, most_pairs)
             return self.memory.attempts(measured, expectation, accelerator, against)
         except StoreError as error:
             self._note(error)

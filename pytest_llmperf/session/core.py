@@ -157,6 +157,7 @@ class PerfSession:
             assumed_sigma=math.sqrt(2) * self.settings.launch_cv,
             noise=lambda request, workload: self._noise(request, workload)[1],
             remembers=self.memory is not None,
+            release=self.settings.anchor or "",
         )
 
     # --- running ----------------------------------------------------------------------------
@@ -193,6 +194,7 @@ class PerfSession:
                 candidate=candidate,
                 reference=self._new_block(reference, candidate.planned, "reference"),
                 name=name,
+                release=self.settings.anchor or "",
                 gates=gates,
                 priors=lambda workload: self._noise(request, workload)[0],
                 rules=Rules(
@@ -201,6 +203,7 @@ class PerfSession:
                     budget_s=self.settings.budget_s,
                     compare_with_itself=self.settings.compare_with_itself,
                     seed=self.seed,
+                    one_block=self.settings.anchor is not None,
                 ),
             )
         return self._duels[request]
@@ -280,6 +283,7 @@ class PerfSession:
             family_alpha=self.settings.family_alpha,
             launch_cv=self.settings.launch_cv,
             strict=self.settings.strict,
+            release=self.settings.anchor or "",
         )
 
     def keep_logs(self, fallback: Callable[[], Path]) -> None:
@@ -321,6 +325,7 @@ class PerfSession:
             statistics=self._statistics,
             bounds=self.settings.health,
             client_processes=self.settings.client_processes,
+            pin=self.settings.pin,
             subjects=self.memory is not None,
             fingerprints=self.settings.mode == "on" and self.settings.quality != "off",
             questions=self.settings.questions if self.settings.mode == "on" else (),

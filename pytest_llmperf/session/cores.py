@@ -19,7 +19,11 @@ class Cores:
 
 
 def split_cores(
-    accelerator: Accelerator, workloads: Sequence[Workload] = (), *, processes: int | None = None
+    accelerator: Accelerator,
+    workloads: Sequence[Workload] = (),
+    *,
+    processes: int | None = None,
+    pin: bool = True,
 ) -> Cores:
     """The last allowed cores for the client, the others for a server that computes on the CPU.
 
@@ -27,10 +31,10 @@ def split_cores(
     ``workloads`` needs. Beside an accelerator these may be half of all; of those that a server
     computes on, nothing is taken beyond one unless it is asked for. Without pinning, launches of a
     CPU server differ by several times as much, and the client that times it competes with it. A
-    server on an accelerator is left where the system puts it.
+    server on an accelerator is left where the system puts it. Without ``pin`` all are.
     """
     allowed = _allowed()
-    if len(allowed) < 2:
+    if len(allowed) < 2 or not pin:
         return Cores(server=None, client=None)
     on_cpu = accelerator.vendor == "cpu"
     half = len(allowed) // 2

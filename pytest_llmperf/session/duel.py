@@ -33,7 +33,8 @@ class Rules:
     """What is fixed before the first launch.
 
     ``alpha`` is the share of one gate. ``most_pairs`` is even; ``budget_s`` bounds the time of all
-    launches of a duel. ``seed`` decides the order of launches.
+    launches of a duel. ``seed`` decides the order of launches. With ``one_block`` there is one
+    block of launches and no more: earlier sessions had theirs, and later ones will.
     """
 
     alpha: float
@@ -41,6 +42,7 @@ class Rules:
     budget_s: float | None
     compare_with_itself: bool
     seed: int
+    one_block: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,6 +57,8 @@ class Duel:
     priors: Callable[[Workload], Mapping[str, Prior]]
     #: What the reference is known by, where its command line does not say it.
     name: str = ""
+    #: What it is released as, where it stays the same from session to session.
+    release: str = ""
     _against: str = ""
     _changed: tuple[str, ...] = ()
     _refusal: Refusal | None = None
@@ -116,6 +120,8 @@ class Duel:
             self.reference.open().identity.version,
             name=self.name,
         )
+        if self.release:
+            self._against = f"{self.release} ({self._against})"
         one, other = subjects
         if self.candidate.attached != self.reference.attached:
             self._refusal = Refusal.unlike(self._against)
@@ -156,15 +162,22 @@ class Duel:
     def _fitted(self, budget_s: float, seconds_per_pair: float) -> Refusal | None:
         """As many pairs as there is time for, or why there is too little."""
         affordable = int(budget_s / seconds_per_pair) // 2 * 2
-        self._most_pairs = min(self._most_pairs, affordable)
-        if self._most_pairs < FEWEST_PAIRS:
-            return Refusal.too_expensive(budget_s, seconds_per_pair, FEWEST_PAIRS)
+        fewest = 2 if self.rules.one_block else FEWEST_PAIRS
+        if affordable < fewest:
+            return Refusal.too_expensive(budget_s, seconds_per_pair, fewest)
+        if not self.rules.one_block:
+            self._most_pairs = min(self._most_pairs, affordable)
         return None
 
     def _goes_on(self, workload: Workload) -> bool:
         if self._refusal is not None or self._launched_pairs >= self._most_pairs + _SPARE_PAIRS:
             return False
+        if self.rules.one_block and self._launched_pairs:
+            return self._launched_pairs <= _SPARE_PAIRS and not self._has_a_pair(workload)
         return self._undecided(workload)
+
+    def _has_a_pair(self, workload: Workload) -> bool:
+        return all(self.pairs(workload, gate.metric) for gate in self.gates.get(workload, ()))
 
     def _undecided(self, workload: Workload) -> bool:
         gates = self.gates.get(workload, ())

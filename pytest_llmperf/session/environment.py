@@ -18,7 +18,9 @@ import pytest
 from pytest_llmperf.accelerators import fingerprint
 from pytest_llmperf.records import Accelerator, Scalar
 from pytest_llmperf.report import document
+from pytest_llmperf.settings import Settings
 
+from .cores import split_cores
 from .memory import Facts, Here
 
 #: Packages whose versions can explain a difference between two reports.
@@ -28,9 +30,9 @@ _GIT_TIMEOUT_S = 5.0
 _SOURCES = frozenset({".py", ".pyi", ".toml", ".ini", ".cfg", ".yaml", ".yml", ".sh", ".cu"})
 
 
-def describe(config: pytest.Config, accelerator: Accelerator) -> dict[str, Any]:
+def describe(config: pytest.Config, settings: Settings, accelerator: Accelerator) -> dict[str, Any]:
     """The report's ``environment``, JSON-plain; asks hooks to add to the fingerprint."""
-    match = match_facts(config, accelerator)
+    match = match_facts(config, settings, accelerator)
     return document.environment_entry(
         accelerators=[accelerator],
         key=_key(match),
@@ -44,9 +46,12 @@ def describe(config: pytest.Config, accelerator: Accelerator) -> dict[str, Any]:
     )
 
 
-def match_facts(config: pytest.Config, accelerator: Accelerator) -> dict[str, Scalar]:
+def match_facts(
+    config: pytest.Config, settings: Settings, accelerator: Accelerator
+) -> dict[str, Scalar]:
     """The facts that must be equal for two runs to be compared, with what hooks add."""
-    facts = dict(fingerprint.environment(accelerator))
+    cores = split_cores(accelerator, processes=settings.client_processes, pin=settings.pin)
+    facts = dict(fingerprint.environment(accelerator, pinned=cores.server))
     config.hook.pytest_llmperf_fingerprint(config=config, accelerator=accelerator, facts=facts)
     return facts
 
@@ -58,7 +63,7 @@ def _store_base(config: pytest.Config) -> Path:
     return config.invocation_params.dir if typed else config.rootpath
 
 
-def here(config: pytest.Config) -> Here:
+def here(config: pytest.Config, settings: Settings) -> Here:
     """This place, for the memory of a session: asked once each."""
 
     def comparable(current: Facts, baseline: Facts) -> bool:
@@ -71,7 +76,7 @@ def here(config: pytest.Config) -> Here:
     return Here(
         directory=_store_base(config),
         root=config.rootpath,
-        facts=partial(match_facts, config),
+        facts=partial(match_facts, config, settings),
         git=cache(partial(git_facts, config.rootpath, _written_by_us(config))),
         comparable=comparable,
     )

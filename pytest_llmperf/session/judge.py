@@ -13,13 +13,13 @@ from pytest_llmperf.gates.failures import fail_for_requests, failures_exceed, fa
 from pytest_llmperf.gates.history import LEARNING, judge_history
 from pytest_llmperf.gates.left_out import with_left_out
 from pytest_llmperf.gates.limits import judge_limit
-from pytest_llmperf.gates.regression import judge_ab
+from pytest_llmperf.gates.regression import Pair, judge_ab
 from pytest_llmperf.gates.select import Selection, select_limits
 from pytest_llmperf.gates.verdict import is_red, message, no_comparison, verdict_for, worst_first
-from pytest_llmperf.records import Accelerator, Limit, RegressionGate, Verdict
+from pytest_llmperf.records import Accelerator, Limit, MetricValue, RegressionGate, Verdict
 from pytest_llmperf.store import StoreError
 
-from .attempts import Attempt
+from .attempts import Attempt, Nights
 from .comparison import SHARE_OF_LOOKS, Comparison, Refusal
 from .measurement import Measurement
 from .memory import Past
@@ -28,6 +28,10 @@ _NO_REFERENCE = (
     "nothing to compare with: name a reference with --llmperf-reference-python, "
     "--llmperf-reference-args, --llmperf-reference-url or llm_server(reference={...}), or remember "
     "levels with --llmperf-store"
+)
+_NO_RELEASE = (
+    "nothing to compare with: --llmperf-anchor names {}, and no reference says how to start it; "
+    "add --llmperf-reference-python, --llmperf-reference-args or --llmperf-reference-url"
 )
 
 
@@ -39,6 +43,8 @@ class Bench:
     family_alpha: float
     launch_cv: float
     strict: bool
+    #: The named release that comparisons go on with night by night; "" where none.
+    release: str = ""
 
 
 def judge(
@@ -71,9 +77,10 @@ def _attempted(
 ) -> Verdict:
     """Judged with what is left of the false-alarm rate after earlier sessions' decisions."""
     if attempt is None:
-        return _judge_regression(gate, measurement, accelerator, bench, past)
+        return _judge_regression(gate, measurement, accelerator, bench, past, None)
     left = replace(bench, family_alpha=attempt.share(bench.family_alpha))
-    return attempt.told(_judge_regression(gate, measurement, accelerator, left, past))
+    verdict = _judge_regression(gate, measurement, accelerator, left, past, attempt.nights)
+    return attempt.told(verdict)
 
 
 def _judge_regression(
@@ -82,9 +89,13 @@ def _judge_regression(
     accelerator: Accelerator,
     bench: Bench,
     past: Past | StoreError | None,
+    nights: Nights | None,
 ) -> Verdict:
     if measurement.comparison is not None:
-        return _judge_duel(gate, measurement, measurement.comparison, accelerator, bench)
+        compared = measurement.comparison
+        return _judge_duel(gate, measurement, compared, accelerator, bench, nights)
+    if bench.release:
+        return no_comparison(gate, "no_reference", _NO_RELEASE.format(bench.release), covered=False)
     if past is None:
         return no_comparison(gate, "no_reference", _NO_REFERENCE, covered=False, mode="history")
     if isinstance(past, StoreError):
@@ -130,7 +141,10 @@ def _judge_duel(
     compared: Comparison,
     accelerator: Accelerator,
     bench: Bench,
+    nights: Nights | None,
 ) -> Verdict:
+    if nights is not None and nights.missing:
+        return no_comparison(gate, "sequence_lost", _lost(nights, bench), covered=False)
     if compared.refusal is not None:
         refused = compared.refusal
         return no_comparison(gate, refused.code, refused.reason, covered=refused.covered)
@@ -149,7 +163,7 @@ def _judge_duel(
         return no_comparison(gate, blind.code, blind.reason, covered=blind.covered)
     verdict = judge_ab(
         gate,
-        compared.pairs(gate.metric),
+        [*_earlier(nights), *compared.pairs(gate.metric)],
         design,
         device=accelerator.product,
         against=compared.against,
@@ -158,10 +172,25 @@ def _judge_duel(
         prior=compared.priors.get(gate.metric),
         changed=compared.changed,
         invalid_reasons=measurement.invalid_reasons,
+        since="" if nights is None else nights.since or "today",
     )
     reasons = measurement.invalid_reasons
     return with_left_out(
         verdict, compared.left_out["candidate"], compared.left_out["reference"], reasons
+    )
+
+
+def _earlier(nights: Nights | None) -> list[Pair]:
+    """The pairs that sessions before left, as those of this one."""
+    pairs = () if nights is None else nights.pairs
+    return [([MetricValue(value=ours)], [MetricValue(value=theirs)]) for ours, theirs in pairs]
+
+
+def _lost(nights: Nights, bench: Bench) -> str:
+    return (
+        f"{nights.missing} of the earlier pairs with {bench.release} are gone from the store, so "
+        "this sequence cannot be judged: restore them (from git, or the database's backup), or "
+        "go on: this session's pairs begin a new one"
     )
 
 

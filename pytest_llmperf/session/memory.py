@@ -41,6 +41,7 @@ from pytest_llmperf.store import (
     since,
 )
 
+from .anchor import attempt_after, judged_after, sequence_with
 from .attempts import Attempt, attempt_at, sequence_of
 from .measurement import Measurement
 from .quality import kept_outputs
@@ -184,6 +185,27 @@ class Memory:
         }
         return {metric: attempt_at(each, observations) for metric, each in sequences.items()}
 
+    def nights(
+        self,
+        measurement: Measurement,
+        expectation: Expectation,
+        accelerator: Accelerator,
+        release: str,
+        most_pairs: int,
+    ) -> dict[str, Attempt]:
+        """What sessions before left of the comparison of each gate with ``release``, by metric, of
+        at most ``most_pairs`` pairs. Raises :class:`~pytest_llmperf.store.StoreError`."""
+        observations = self._open().observations(
+            _key(expectation, measurement, self._here.facts(accelerator))
+        )
+        theirs = measurement.reference.subject if measurement.reference is not None else {}
+        return {
+            gate.metric: attempt_after(
+                sequence_with(release, gate, most_pairs, theirs), observations, most_pairs
+            )
+            for gate in expectation.regressions
+        }
+
     def known_gates(self) -> list[Known]:
         """Every gate of every test that is remembered and not retired.
 
@@ -232,7 +254,7 @@ class Memory:
             dirty=git.get("dirty"),
             runner=platform.node(),
             tool_version=metadata.version("pytest-llmperf"),
-            judged=tuple(_judged(verdict, attempts) for verdict in verdicts),
+            judged=tuple(_judged(verdict, attempts, measurement) for verdict in verdicts),
         )
         store.append(observation)
         if self._update and verdicts and all(_may_move_the_level(each) for each in verdicts):
@@ -326,8 +348,10 @@ def _key(expectation: Expectation, measurement: Measurement, facts: Facts) -> st
     return key_of(expectation.nodeid, measurement.workload.identity, facts, GATE_VERSION)
 
 
-def _judged(verdict: Verdict, attempts: Mapping[str, Attempt]) -> Judged:
+def _judged(verdict: Verdict, attempts: Mapping[str, Attempt], measurement: Measurement) -> Judged:
     attempt = attempts.get(verdict.metric) if verdict.kind == "regression" else None
+    if attempt is not None and attempt.nights is not None:
+        return judged_after(verdict, attempt, attempt.nights, measurement.comparison)
     return Judged(
         kind=verdict.kind,
         metric=verdict.metric,

@@ -47,6 +47,8 @@ class Premises:
     noise: Callable[[ServerRequest, Workload], NoiseProfile | None]
     #: Whether there is a store to find accepted levels in.
     remembers: bool = True
+    #: The release that a sequence of nights goes on with.
+    release: str = ""
 
     def sigma(self, request: ServerRequest, workload: Workload, metric: str) -> tuple[float, str]:
         """The spread of a pair's log ratio, and where it is from."""
@@ -91,6 +93,11 @@ def _launches(premises: Premises, request: ServerRequest, *, duel: bool) -> str:
     if not duel:
         return (
             "attached, no launch" if attached else _count(premises.launches, "launch", "launches")
+        )
+    if premises.release:
+        return (
+            f"2 launches to warm up, then 4 launches: two more of at most {most} pairs with "
+            f"{premises.release}, kept from session to session"
         )
     if attached and request.reference is not None and request.reference.url is not None:
         pairs = f"{FEWEST_PAIRS} to {most} pairs of measurements in turns"

@@ -6,6 +6,7 @@ from .base import Store, StoreError
 from .documents import moment, new_id
 from .keys import key_of, near, without_environment
 from .levels import MOST_SESSIONS, acceptable, resting_on, since
+from .sequences import open_sessions
 from .where import open_store
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "moment",
     "near",
     "new_id",
+    "open_sessions",
     "open_store",
     "resting_on",
     "since",

@@ -182,7 +182,10 @@ def _built(document: Mapping[str, Any]) -> Record:
                 LaunchValues(**{name: _tuples(value) for name, value in launch.items()})
                 for launch in document["launches"]
             )
-            values["judged"] = tuple(Judged(**gate) for gate in document["judged"])
+            values["judged"] = tuple(
+                Judged(**{**gate, "pairs": tuple(tuple(pair) for pair in gate["pairs"])})
+                for gate in document["judged"]
+            )
             return Observation(**values)
         case "level":
             return Level(**values)

@@ -12,7 +12,7 @@ from typing import Any
 from .base import StoreError
 
 #: The version that is written.
-VERSION = "1.2"
+VERSION = "1.3"
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -37,10 +37,21 @@ def _with_outputs(document: dict[str, Any]) -> dict[str, Any]:
     return document | {"launches": new}
 
 
+def _with_pairs(document: dict[str, Any]) -> dict[str, Any]:
+    """1.3 knows the pairs of sequences that go on over sessions."""
+    judged = document.get("judged")
+    if not isinstance(judged, list):
+        return document
+    none = {"pairs": [], "before": 0, "ended": False}
+    new = [none | each if isinstance(each, dict) else each for each in judged]
+    return document | {"judged": new}
+
+
 #: From the version that a step reads to the version that it leads to, and the step.
 STEPS: Mapping[str, tuple[str, Step]] = {
     "1.0": ("1.1", _with_judged_gates),
     "1.1": ("1.2", _with_outputs),
+    "1.2": ("1.3", _with_pairs),
 }
 
 

@@ -66,6 +66,7 @@ def block(live: Live) -> Block:
             bounds=HealthBounds(),
             subjects=False,
             client_processes=None,
+            pin=True,
             api_key=None,
             remember=lambda _: None,
         ),

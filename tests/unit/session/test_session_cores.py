@@ -59,3 +59,8 @@ def test_a_load_that_needs_several_processes_gets_a_core_for_each(
     assert cores.client is not None
     assert len(cores.client) == client
     assert not set(cores.client) & set(cores.server or ())
+
+
+def test_nobody_is_pinned_where_that_is_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert split_cores(on("cpu"), pin=False) == Cores(server=None, client=None)
