@@ -1,12 +1,15 @@
-"""The workload that a marker or a call declares, and what it can and cannot measure."""
+"""What a marker or a call declares: a server; a workload, and what that can and cannot measure."""
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.errors import UsageMistake, nearest
 from pytest_llmperf.load.declare.workloads import (
     DEFAULT_CONCURRENCY,
     default_slo,
@@ -15,8 +18,96 @@ from pytest_llmperf.load.declare.workloads import (
 )
 from pytest_llmperf.metrics import units
 from pytest_llmperf.metrics.slo import read_slos
-from pytest_llmperf.records import Workload
-from pytest_llmperf.settings import Settings
+from pytest_llmperf.records import ServerRequest, Workload
+from pytest_llmperf.settings import Settings, check_image, check_url
+
+# --- servers ---------------------------------------------------------------------------------
+
+
+def server_from(
+    engine: str,
+    *,
+    model: str | None = None,
+    args: str | Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    accelerator: str | None = None,
+    timeout: str | float | None = None,
+    python: str | None = None,
+    url: str | None = None,
+    image: str | None = None,
+    reference: Mapping[str, Any] | None = None,
+) -> ServerRequest:
+    """The server of ``llm_server(...)``. Raises UsageMistake for what cannot be meant."""
+    if not engine or not isinstance(engine, str):
+        raise UsageMistake(f"llm_server({engine!r}): expected the name of an engine.")
+    _check_image(engine, image)
+    if url and engine != "endpoint":
+        raise UsageMistake(f'url= goes with llm_server("endpoint", ...), not {engine!r}.')
+    if engine == "endpoint" and not url:
+        raise UsageMistake('llm_server("endpoint") needs url="http://host:port".')
+    if engine not in ("endpoint", "sim") and not model:
+        raise UsageMistake(f'llm_server({engine!r}) needs model="...", a name or a directory.')
+    words = shlex.split(args) if isinstance(args, str) else [str(word) for word in args]
+    request = ServerRequest(
+        engine=engine,
+        model=model,
+        args=tuple(words),
+        env=tuple(sorted((str(key), str(value)) for key, value in (env or {}).items())),
+        accelerator=accelerator,
+        python=python,
+        timeout_s=_seconds(timeout) if timeout is not None else None,
+        url=check_url(url) if url else None,
+        image=image,
+    )
+    if reference is None:
+        return request
+    own: dict[str, Any] = {"engine": engine, "model": model, "args": args, "env": env}
+    own |= {"accelerator": accelerator, "timeout": timeout, "python": python, "url": url}
+    own |= {"image": image}
+    return replace(request, reference=_reference_server(own, reference))
+
+
+def _check_image(engine: str, image: object) -> None:
+    if image is None:
+        return
+    check_image(image, "llm_server: image=")
+    if engine == "endpoint":
+        raise UsageMistake(
+            f'llm_server("endpoint", image={image!r}): an endpoint runs already and is started in '
+            "no container; leave image= out, or name the engine in place of url=."
+        )
+
+
+def _reference_server(own: Mapping[str, Any], reference: Mapping[str, Any]) -> ServerRequest:
+    """The server of ``llm_server(reference={...})``: like its own but for what is named."""
+    if not reference or not hasattr(reference, "items"):
+        raise UsageMistake(
+            f"llm_server(reference={reference!r}): expected what differs from the server itself, "
+            'such as reference={"args": "--chunked-prefill-size 2048"}.'
+        )
+    for key in reference:
+        if key not in own:
+            raise UsageMistake(f"llm_server(reference=...) has no {key!r}.{nearest(key, own)}")
+    said = {**own, **reference}
+    if said["engine"] == "endpoint" and "image" not in reference:
+        said["image"] = None
+    if bool(said["image"]) != bool(own["image"]) and "python" not in reference:
+        said["python"] = None  # an interpreter in an image is none outside of it
+    if "url" in reference and "engine" not in reference:
+        said = {"engine": "endpoint", "url": reference["url"], "model": said["model"]}
+    return server_from(**said)
+
+
+def _seconds(value: str | float) -> float:
+    if isinstance(value, int | float):
+        return float(value)
+    match = re.fullmatch(r"\s*([\d.]+)\s*(s|min|h)\s*", value)
+    if match is None:
+        raise UsageMistake(f'timeout={value!r}: expected seconds, or "90 s", "10 min", "1 h".')
+    return float(match[1]) * {"s": 1, "min": 60, "h": 3600}[match[2]]
+
+
+# --- workloads -------------------------------------------------------------------------------
 
 
 def workload_from(

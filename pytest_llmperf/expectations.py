@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import re
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,12 +11,12 @@ from typing import Any, Literal
 import pytest
 
 from pytest_llmperf.blind_spots import check_blind_spots
-from pytest_llmperf.declared import check_metrics, one_short_run, workload_from
+from pytest_llmperf.declared import check_metrics, one_short_run, server_from, workload_from
 from pytest_llmperf.errors import UsageMistake, nearest
 from pytest_llmperf.load.declare.fields import ALIASES, FIELDS
 from pytest_llmperf.metrics import units
 from pytest_llmperf.records import MERGE_BASE, Limit, RegressionGate, ServerRequest, Workload
-from pytest_llmperf.settings import Settings, check_url
+from pytest_llmperf.settings import Settings
 
 _GATE_MARKERS = ("llm_floor", "llm_ceiling", "llm_no_regression")
 _WORKLOAD_FIELDS = (FIELDS.keys() | ALIASES.keys()) - {"runs"}
@@ -131,7 +129,7 @@ def request_from_mark(mark: pytest.Mark | None, settings: Settings) -> ServerReq
         url = settings.urls.get("")
         request = ServerRequest(engine="endpoint", url=url) if url else None
         return request and replace(request, reference=_referred(request, settings))
-    request = _call(_server, mark, "llm_server")
+    request = _call(server_from, mark, "llm_server")
     request = _by_options(request, settings)
     reference = _referred(request, settings)
     if settings.urls:
@@ -144,7 +142,9 @@ def _by_options(request: ServerRequest, settings: Settings) -> ServerRequest:
     return replace(
         request,
         model=settings.models.get(request.model or "", request.model),
-        python=request.python or settings.python,
+        # What python= names is in the image, where there is one.
+        python=request.python or (None if request.image else settings.python),
+        container=settings.container if request.image else None,
         timeout_s=settings.server_timeout_s or request.timeout_s,
         accelerator=request.accelerator or settings.accelerator,
         reference=reference and _by_options(reference, settings),
@@ -162,10 +162,21 @@ def _referred(request: ServerRequest, settings: Settings) -> ServerRequest | Non
         return ServerRequest(
             engine="endpoint", model=request.model, url=said.url, accelerator=request.accelerator
         )
+    if said.image is not None and request.url is not None:
+        raise UsageMistake(
+            f"--llmperf-reference-image={said.image}: what runs already at {request.url} is not "
+            "compared with what is launched here; give --llmperf-reference-url."
+        )
+    image = said.image or (None if said.build or said.python else request.image)
+    # An interpreter in an image is none outside of it, nor the other way round.
+    same_place = bool(image) == bool(request.image)
+    own = MERGE_BASE if said.build else said.python
     return replace(
         request,
-        python=MERGE_BASE if said.build else said.python or request.python,
+        python=own or (request.python if same_place else None),
         args=request.args if said.args is None else said.args,
+        image=image,
+        container=settings.container if image else None,
         reference=None,
     )
 
@@ -180,69 +191,6 @@ def _attached(request: ServerRequest, settings: Settings) -> ServerRequest:
     return ServerRequest(
         engine="endpoint", model=request.model, url=url, accelerator=request.accelerator
     )
-
-
-def _server(
-    engine: str,
-    *,
-    model: str | None = None,
-    args: str | Sequence[str] = (),
-    env: Mapping[str, str] | None = None,
-    accelerator: str | None = None,
-    timeout: str | float | None = None,
-    python: str | None = None,
-    url: str | None = None,
-    reference: Mapping[str, Any] | None = None,
-) -> ServerRequest:
-    if not engine or not isinstance(engine, str):
-        raise UsageMistake(f"llm_server({engine!r}): expected the name of an engine.")
-    if url and engine != "endpoint":
-        raise UsageMistake(f'url= goes with llm_server("endpoint", ...), not {engine!r}.')
-    if engine == "endpoint" and not url:
-        raise UsageMistake('llm_server("endpoint") needs url="http://host:port".')
-    if engine not in ("endpoint", "sim") and not model:
-        raise UsageMistake(f'llm_server({engine!r}) needs model="...", a name or a directory.')
-    words = shlex.split(args) if isinstance(args, str) else [str(word) for word in args]
-    request = ServerRequest(
-        engine=engine,
-        model=model,
-        args=tuple(words),
-        env=tuple(sorted((str(key), str(value)) for key, value in (env or {}).items())),
-        accelerator=accelerator,
-        python=python,
-        timeout_s=_seconds(timeout) if timeout is not None else None,
-        url=check_url(url) if url else None,
-    )
-    if reference is None:
-        return request
-    own: dict[str, Any] = {"engine": engine, "model": model, "args": args, "env": env}
-    own |= {"accelerator": accelerator, "timeout": timeout, "python": python, "url": url}
-    return replace(request, reference=_reference_server(own, reference))
-
-
-def _reference_server(own: Mapping[str, Any], reference: Mapping[str, Any]) -> ServerRequest:
-    """The server of ``llm_server(reference={...})``: like its own but for what is named."""
-    if not reference or not hasattr(reference, "items"):
-        raise UsageMistake(
-            f"llm_server(reference={reference!r}): expected what differs from the server itself, "
-            'such as reference={"args": "--chunked-prefill-size 2048"}.'
-        )
-    for key in reference:
-        if key not in own:
-            raise UsageMistake(f"llm_server(reference=...) has no {key!r}.{nearest(key, own)}")
-    said = {**own, **reference}
-    if "url" in reference and "engine" not in reference:
-        said = {"engine": "endpoint", "url": reference["url"], "model": said["model"]}
-    return _server(**said)
-
-
-def _seconds(value: str | float) -> float:
-    if isinstance(value, int | float):
-        return float(value)
-    match = re.fullmatch(r"\s*([\d.]+)\s*(s|min|h)\s*", value)
-    if match is None:
-        raise UsageMistake(f'timeout={value!r}: expected seconds, or "90 s", "10 min", "1 h".')
-    return float(match[1]) * {"s": 1, "min": 60, "h": 3600}[match[2]]
 
 
 def check_urls(items: Sequence[pytest.Item], settings: Settings) -> None:

@@ -11,10 +11,12 @@ import pytest
 MODES = ("off", "smoke", "on")
 QUALITY = ("off", "advise", "fail")
 PIN = ("auto", "off")
+TOOLS = ("docker", "podman")
 
 MARKERS = {
-    "llm_server": "llm_server(engine, *, model, args, env, accelerator, timeout, python, "
+    "llm_server": "llm_server(engine, *, model, args, env, accelerator, timeout, python, image, "
     "reference): the server this test needs; tests that ask for the same one share a launch. "
+    "image='NAME:TAG' starts it in a container. "
     "reference={'args': ...} says how the server that llm_no_regression compares it with differs.",
     "llm_workload": "llm_workload(name, **fields): what is asked of the server: a preset (chat, "
     "reasoning, summarize, mlperf-r1, shared-prefix, sessions), a .json or .jsonl file of prompts "
@@ -137,6 +139,12 @@ def add_options(parser: pytest.Parser) -> None:
         help="start engines with this Python interpreter (default: the one running pytest)",
     )
     group.addoption(
+        "--llmperf-container",
+        choices=TOOLS,
+        help="what runs the containers of llm_server(image=...) (default: docker where it is "
+        "installed, else podman)",
+    )
+    group.addoption(
         "--llmperf-server-timeout",
         type=float,
         metavar="SECONDS",
@@ -168,6 +176,11 @@ def add_options(parser: pytest.Parser) -> None:
         "llm_server(args=...)",
     )
     group.addoption(
+        "--llmperf-reference-image",
+        metavar="IMAGE",
+        help="compare with the engine of this container image",
+    )
+    group.addoption(
         "--llmperf-reference-url",
         metavar="URL",
         help="compare with this running endpoint",
@@ -185,6 +198,12 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="N",
         help="the most pairs of launches in a comparison with a reference (default 12); fewer "
         "when everything is decided before",
+    )
+    group.addoption(
+        "--llmperf-side-by-side",
+        action="store_true",
+        help="have both launches of a pair up at once, each held still while the other is "
+        "measured, so that runs alternate within seconds; the device must have room for both",
     )
     group.addoption(
         "--llmperf-budget",

@@ -50,10 +50,12 @@ class ReferenceOptions:
     url: str | None = None
     build: tuple[str, ...] | None = None
     ref: str | None = None
+    image: str | None = None
 
     @property
     def given(self) -> bool:
-        return any(each is not None for each in (self.python, self.args, self.url, self.build))
+        said = (self.python, self.args, self.url, self.build, self.image)
+        return any(each is not None for each in said)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,7 @@ class Settings:
     progress: bool
     accelerator: str | None
     python: str | None
+    container: str | None = None
     server_timeout_s: float | None
     client_processes: int | None
     pin: bool = True
@@ -108,6 +111,7 @@ class Settings:
     pairs: int
     budget_s: float | None = None
     compare_with_itself: bool = False
+    side_by_side: bool = False
     plan_only: bool = False
     store: str = ""
     require: tuple[Scope, ...] = ()
@@ -142,6 +146,7 @@ class Settings:
             progress=not option("llmperf_no_progress"),
             accelerator=option("llmperf_accelerator"),
             python=option("llmperf_python"),
+            container=option("llmperf_container"),
             server_timeout_s=option("llmperf_server_timeout"),
             client_processes=_processes(option("llmperf_client_processes")),
             pin=_pin(option("llmperf_pin") or config.getini("llmperf_pin")),
@@ -155,6 +160,7 @@ class Settings:
             pairs=_pairs_of_launches(config),
             budget_s=_budget(option("llmperf_budget")),
             compare_with_itself=bool(option("llmperf_aa")),
+            side_by_side=bool(option("llmperf_side_by_side")),
             plan_only=bool(option("llmperf_plan")),
             store=str(option("llmperf_store") or config.getini("llmperf_store")),
             limits_from=option("llmperf_limits_from"),
@@ -239,14 +245,21 @@ def _family(config: pytest.Config) -> int:
 
 
 def _reference(config: pytest.Config) -> ReferenceOptions:
-    python, args, url, build = (
-        config.getoption(f"llmperf_reference_{name}") for name in ("python", "args", "url", "build")
+    python, args, url, build, image = (
+        config.getoption(f"llmperf_reference_{name}")
+        for name in ("python", "args", "url", "build", "image")
     )
-    if url is not None and not (python is None and args is None and build is None):
+    if url is not None and any(each is not None for each in (python, args, build, image)):
         raise UsageMistake(
             "--llmperf-reference-url names a server that runs already; it does not go together "
-            "with --llmperf-reference-python, --llmperf-reference-build or "
-            "--llmperf-reference-args."
+            "with --llmperf-reference-python, --llmperf-reference-build, "
+            "--llmperf-reference-image or --llmperf-reference-args."
+        )
+    if image is not None and (python is not None or build is not None):
+        other = "python" if python is not None else "build"
+        raise UsageMistake(
+            f"--llmperf-reference-image={image} brings an interpreter of its own, and "
+            f"--llmperf-reference-{other} names another; give one of them."
         )
     if python is not None and build is not None:
         raise UsageMistake(
@@ -259,6 +272,7 @@ def _reference(config: pytest.Config) -> ReferenceOptions:
         python=_interpreter(config, python) if python else None,
         args=None if args is None else tuple(_split(args, "--llmperf-reference-args")),
         url=check_url(url) if url else None,
+        image=None if image is None else check_image(image, "--llmperf-reference-image="),
     )
 
 
@@ -404,6 +418,17 @@ def check_url(url: str) -> str:
             "key into the environment variable LLMPERF_API_KEY."
         )
     return url.rstrip("/")
+
+
+def check_image(image: object, where: str) -> str:
+    """``image`` if it may be the name of one; ``where`` is how it was given, up to the name. Raises
+    UsageMistake."""
+    if isinstance(image, str) and re.match(r"[^-\s]\S*$", image):
+        return image
+    raise UsageMistake(
+        f"{where}{image!r}: expected the name of a container image, such as "
+        '"lmsysorg/sglang:latest".'
+    )
 
 
 def _urls(values: list[str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ from pytest_llmperf.records import Accelerator, Device, Json, Scalar, Vendor
 
 from . import amd_sysfs
 from .base import MIB, RunTool, alike, number, run_tool, visible
+from .conditions import Watcher
 
 _KFD = Path("/sys/class/kfd/kfd/topology/nodes")
 _PCI = Path("/sys/bus/pci/devices")
@@ -53,6 +55,10 @@ class AmdProbe:
             listed = self._json("list", "-e") or self._json("list")
             return parse_static(_joined(static, listed)), "amd-smi"
         return amd_sysfs.devices_from_kfd(self.kfd, self.pci), "sysfs"
+
+    def watching(self, accelerator: Accelerator) -> AbstractContextManager[Watcher | None]:  # noqa: ARG002 - see Probe
+        """Nothing is asked yet."""
+        return nullcontext()
 
     def memory_in_use(self, accelerator: Accelerator) -> int | None:
         numbers = [device.details.get("smi_index") for device in accelerator.devices]

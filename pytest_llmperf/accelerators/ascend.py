@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from pytest_llmperf.records import Accelerator, Device, Scalar, Vendor
 
 from .base import RunTool, alike, mebibytes, run_tool, visible
+from .conditions import Watcher
 from .host import machine_id
 
 _VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
@@ -48,6 +50,10 @@ class AscendProbe:
         text = self.run(["npu-smi", "info"]) or ""
         devices = devices_from_table(text, machine_id())
         return alike(visible(devices, env.get(_VISIBLE)), "npu-smi")
+
+    def watching(self, accelerator: Accelerator) -> AbstractContextManager[Watcher | None]:  # noqa: ARG002 - see Probe
+        """Nothing is asked yet."""
+        return nullcontext()
 
     def memory_in_use(self, accelerator: Accelerator) -> int | None:
         text = self.run(["npu-smi", "info"]) or ""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from pytest_llmperf.records import Accelerator, Device, Vendor
+
+from .conditions import Watcher
 
 _TOOL_S = 10.0
 MIB = 1024 * 1024
@@ -21,6 +24,7 @@ class Probe(Protocol):
 
     ``find`` gives the devices that a server started with ``env`` would see, ``None`` for none.
     ``memory_in_use`` gives the bytes in use on all devices together, ``None`` where unknown.
+    ``watching`` gives what tells their condition under load, ``None`` where nothing does.
     """
 
     @property
@@ -29,6 +33,8 @@ class Probe(Protocol):
     def find(self, env: Mapping[str, str]) -> Accelerator | None: ...
 
     def memory_in_use(self, accelerator: Accelerator) -> int | None: ...
+
+    def watching(self, accelerator: Accelerator) -> AbstractContextManager[Watcher | None]: ...
 
 
 def run_tool(argv: Sequence[str]) -> str | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from pytest_llmperf.records import Accelerator, Device, Vendor
 
 from . import host
 from .base import RunTool, run_tool
+from .conditions import Watcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,10 @@ class CpuProbe:
             },
         )
         return Accelerator(devices=(device,), source="cpuinfo")
+
+    def watching(self, accelerator: Accelerator) -> AbstractContextManager[Watcher | None]:  # noqa: ARG002 - see Probe
+        """Nothing is asked yet."""
+        return nullcontext()
 
     def memory_in_use(self, accelerator: Accelerator) -> int | None:  # noqa: ARG002 - see Probe
         """Never known: the host's memory is everybody's."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.records import Accelerator, Vendor
@@ -11,6 +12,7 @@ from pytest_llmperf.records import Accelerator, Vendor
 from .amd import AmdProbe
 from .ascend import AscendProbe
 from .base import Probe
+from .conditions import Watcher
 from .cpu import CpuProbe
 from .nvidia import NvidiaProbe
 
@@ -61,6 +63,17 @@ def memory_in_use(accelerator: Accelerator, *, among: Sequence[Probe] | None = N
         if probe.vendor == accelerator.vendor:
             return probe.memory_in_use(accelerator)
     return None
+
+
+def watching(
+    accelerator: Accelerator, *, among: Sequence[Probe] | None = None
+) -> AbstractContextManager[Watcher | None]:
+    """What tells the condition of the accelerator's devices under load; ``None`` where nothing
+    does, as for a processor or an endpoint that runs elsewhere."""
+    for probe in probes() if among is None else among:
+        if probe.vendor == accelerator.vendor:
+            return probe.watching(accelerator)
+    return nullcontext()
 
 
 def _absent(

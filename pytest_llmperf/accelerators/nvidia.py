@@ -13,6 +13,8 @@ from typing import Any
 from pytest_llmperf.records import Accelerator, Device, Scalar, Vendor
 
 from .base import MIB, RunTool, alike, mebibytes, number, run_tool, visible
+from .conditions import Watcher
+from .nvidia_conditions import by_nvml, by_tool
 
 #: The columns asked of nvidia-smi; NVML's answers are brought into the same shape.
 FIELDS = (
@@ -27,6 +29,8 @@ FIELDS = (
     "clocks.max.sm",
     "vbios_version",
 )
+#: Asking the library takes a millisecond; the tool starts a process each time.
+_NVML_S, _TOOL_S = 1.0, 5.0
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -48,6 +52,16 @@ class NvidiaProbe:
         query = ["nvidia-smi", f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits"]
         devices = devices_from_rows(parse_csv(self.run(query) or ""))
         return alike(visible(devices, chosen), "nvidia-smi")
+
+    @contextlib.contextmanager
+    def watching(self, accelerator: Accelerator) -> Iterator[Watcher | None]:
+        uuids = [device.uuid for device in accelerator.devices]
+        with _nvml(self.load) as nvml:
+            if nvml is not None:
+                yield Watcher(look=by_nvml(nvml, uuids), period_s=_NVML_S)
+                return
+        look = by_tool(self.run, uuids)
+        yield None if look is None else Watcher(look=look, period_s=_TOOL_S)
 
     def memory_in_use(self, accelerator: Accelerator) -> int | None:
         uuids = [device.uuid for device in accelerator.devices]

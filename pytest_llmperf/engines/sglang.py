@@ -48,7 +48,8 @@ _R1_BILLIONS = 671.0
 class SGLang:
     """SGLang's HTTP server, on any device it supports and, by a recipe, on a plain CPU.
 
-    ``environ`` is the environment the server will start from; this process' own by default.
+    ``environ`` is the environment the server will start from where its placement does not say; this
+    process' own by default.
     """
 
     name = "sglang"
@@ -96,16 +97,17 @@ class SGLang:
 
     def _env(self, request: ServerRequest, placement: Placement) -> dict[str, str]:
         user = dict(request.env)
+        base = self._environ if placement.environ is None else placement.environ
         env = {
             "PYTHONUNBUFFERED": "1",
             # A crashed server would else wait a minute for core dumps that nobody set up.
             "SGLANG_CUDA_COREDUMP_BEFORE_CRASH": "0",
         }
-        env |= _bytecode(self._environ)
+        env |= _bytecode(base)
         if PurePath(placement.model_path).is_absolute():
             env["HF_HUB_OFFLINE"] = "1"
         if placement.accelerator.vendor == "cpu":
-            path = user.pop("PYTHONPATH", self._environ.get("PYTHONPATH", ""))
+            path = user.pop("PYTHONPATH", base.get("PYTHONPATH", ""))
             env |= sglang_cpu.environment(path, placement.cores, tiny=_is_tiny(placement))
         return env | user
 

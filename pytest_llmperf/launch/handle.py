@@ -24,7 +24,8 @@ class Heard:
 
     ``pid`` and ``started_ns`` are 0 until the server's program runs. ``status`` is its exit code,
     negative for a signal; ``asked`` says that the keeper had been told to stop it by then.
-    ``left`` names processes that even the keeper could not end.
+    ``left`` names processes that even the keeper could not end; ``unended`` is how the command
+    failed that ends what is not among them.
     """
 
     pid: int = 0
@@ -35,6 +36,7 @@ class Heard:
     asked: bool = False
     killed: tuple[int, ...] = ()
     left: tuple[int, ...] = ()
+    unended: str = ""
     finished: bool = False
 
 
@@ -141,4 +143,5 @@ class KeeperHandle:
                 heard.asked = event["asked"]
             case "stopped":
                 heard.killed, heard.left = tuple(event["killed"]), tuple(event["left"])
+                heard.unended = event["unended"]
                 heard.finished = True

@@ -167,10 +167,14 @@ class _Installed:
 
 def packages(found: Found, engine: str) -> dict[str, Json]:
     """Versions of the packages that may matter, by name, and a digest of all others."""
-    every = {one.name: one.version for one in reversed(list(_installed(found.path)))}
-    told = {name: every[name] for name in sorted(every) if name == engine or _TELLING.match(name)}
-    rest = sorted(f"{name} {version}" for name, version in every.items() if name not in told)
-    return {**told, OTHERS: hashlib.sha256("\n".join(rest).encode()).hexdigest()[:_DIGITS]}
+    return told({one.name: one.version for one in reversed(list(_installed(found.path)))}, engine)
+
+
+def told(every: Mapping[str, str], engine: str) -> dict[str, Json]:
+    """Of all packages' versions those that may matter, by name, and a digest of the others."""
+    shown = {name: every[name] for name in sorted(every) if name == engine or _TELLING.match(name)}
+    rest = sorted(f"{name} {version}" for name, version in every.items() if name not in shown)
+    return {**shown, OTHERS: hashlib.sha256("\n".join(rest).encode()).hexdigest()[:_DIGITS]}
 
 
 def _installed(path: Sequence[Path]) -> Iterator[_Installed]:
@@ -233,6 +237,11 @@ def _checkout(metadata: Path) -> Path | None:
         case {"url": str(url), "dir_info": {"editable": True}}:
             return Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path))
     return None
+
+
+def code_in(directories: Sequence[Path]) -> dict[str, Json]:
+    """The same of nothing but ``directories``, by their names."""
+    return {path.name: _code_of((path,)) for path in directories}
 
 
 #: The state of every file, its change times included, and the digest that came of it.

@@ -5,10 +5,13 @@ that it is up at once. Its first line of standard input is the job, one JSON obj
 
     {"argv": [...], "env": {...}, "log": path, "parent": pid,
      "grace_s": s, "orphan_grace_s": s, "rest_grace_s": s, "kill_s": s,
+     "end": [...], "end_s": s,
      "launch": id, "run_file": path, "note": {...}, "held_fds": [...]}
 
-After it, a line ``stop`` asks for an orderly stop and ``kill`` for a quick one. The end of standard
-input, or another parent than the one named, means that nobody needs the server any more.
+``end`` is a command that ends what would outlive the server's process, as a container does; empty
+where there is none. It is run after that process, and again until it succeeds. After the job, a
+line ``stop`` asks for an orderly stop and ``kill`` for a quick one. The end of standard input, or
+another parent than the one named, means that nobody needs the server any more.
 It answers with JSON lines: ``started``, ``failed``, ``exited``, ``stopped``.
 """
 
@@ -30,6 +33,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL_S = 0.5
 _SWEEP_S = 0.02
+_AGAIN_S = 0.25
 _RUN, _STOP, _ORPHANED, _KILL = range(4)
 _ORDERS = {b"stop": _STOP, b"kill": _KILL}
 
@@ -161,8 +165,11 @@ class Keeper:
         self._order = _RUN
         self._listening = True
         self._server = 0
+        self._ran = False
         self._running = False
         self._started_ns = 0
+        self._helper = 0
+        self._helper_status: int | None = None
         self._wake, wake_write = os.pipe()
         os.set_blocking(self._wake, False)
         os.set_blocking(wake_write, False)
@@ -187,7 +194,7 @@ class Keeper:
         if reason:
             self._emit("failed", reason=reason)
             return False
-        self._running = True
+        self._ran = self._running = True
         run_file.write(server=self._server)
         self._emit("started", pid=self._server, at_ns=self._started_ns)
         return True
@@ -233,6 +240,8 @@ class Keeper:
                 seconds = (time.monotonic_ns() - self._started_ns) / 1e9
                 code = os.waitstatus_to_exitcode(status)
                 self._emit("exited", status=code, seconds=seconds, asked=self._order != _RUN)
+            elif pid == self._helper:
+                self._helper_status = os.waitstatus_to_exitcode(status)
 
     # --- stopping
 
@@ -242,12 +251,57 @@ class Keeper:
             # got the signal at the same moment for a crash.
             self._signal([self._server], signal.SIGTERM)
             self._turns_while(lambda: self._running, self._grace)
+        unended = self._end() if self._ran else ""
         rest = self._left()
         self._signal(rest - {self._server}, signal.SIGTERM)
         self._turns_while(self._left, lambda: min(self._grace(), self._job["rest_grace_s"]))
         killed: set[int] = set()
         self._turns_while(lambda: self._kill_left(killed), lambda: self._job["kill_s"])
-        self._emit("stopped", killed=sorted(killed), left=sorted(self._left()))
+        left = sorted(self._left())
+        self._emit("stopped", killed=sorted(killed), left=left, unended=unended)
+
+    def _end(self) -> str:
+        """Run the command that ends what is not below us, until it succeeds; how it failed, or
+        nothing."""
+        began = time.monotonic_ns()
+        while self._job["end"]:
+            left_s = self._job["end_s"] - (time.monotonic_ns() - began) / 1e9
+            status, said = self._help(self._job["end"], left_s)
+            if status == 0:
+                break
+            if left_s <= _AGAIN_S:
+                return said or f"it ended with status {status}"
+            self._turns_while(lambda: True, lambda: _AGAIN_S)
+        return ""
+
+    def _help(self, argv: list[str], seconds: float) -> tuple[int | None, str]:
+        """Status of a command, ``None`` where it took too long, and what it printed."""
+        read, write = os.pipe()
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, write, 1),
+            (os.POSIX_SPAWN_DUP2, write, 2),
+        ]
+        self._helper_status = None
+        try:
+            env = self._job["env"]
+            self._helper = os.posix_spawnp(argv[0], argv, env, file_actions=actions)
+        except OSError as error:
+            self._helper_status = 127
+            os.write(write, str(error).encode())
+        os.close(write)
+        self._turns_while(lambda: self._helper_status is None, lambda: seconds)
+        if self._helper_status is None:
+            self._signal([self._helper], signal.SIGKILL)
+        os.set_blocking(read, False)
+        said = b""
+        # Nothing to read, and no end of it, where what the command started holds the other end.
+        with contextlib.suppress(BlockingIOError):
+            said = os.read(read, 65536)
+        os.close(read)
+        if self._helper_status is None:
+            said += b" (it took too long)"
+        return self._helper_status, said.decode(errors="replace").strip()
 
     def _grace(self) -> float:
         seconds = {_KILL: 0.0, _ORPHANED: min(self._job["grace_s"], self._job["orphan_grace_s"])}

@@ -3,7 +3,8 @@
 A keeper holds a lock on its run file while it lives. A run file that can be locked is therefore a
 dead keeper's, and what its server left running is known by the mark in its environment. (Only a
 process that was started with an environment of its own making escapes this, and only here: a living
-keeper finds its descendants whatever they do.)
+keeper finds its descendants whatever they do.) What runs in a container is ended by the command
+that the note names.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 MARK = "PYTEST_LLMPERF_LAUNCH"
 _SWEEP_S = 10.0
 _PAUSE_S = 0.05
+#: What a command may take that ends a container.
+END_S = 30.0
 
 
 def run_file(launch_id: str) -> Path:
@@ -33,32 +38,55 @@ def run_file(launch_id: str) -> Path:
 
 
 def sweep() -> list[str]:
-    """End what dead keepers left behind; a sentence for each launch that was swept up."""
-    said = []
+    """End what dead keepers left behind; sentences for each launch of which something was left."""
+    said: list[str] = []
     for path in sorted(subdirectory("runs").glob("*.json")):
-        try:
-            ended = _sweep_one(path)
-        except FileNotFoundError:
-            continue  # its keeper ended in order, just now
-        if ended:
-            pids = ", ".join(map(str, ended))
-            said.append(f"ended what an earlier launch ({path.stem}) left running: {pids}")
+        # Where it is gone, its keeper ended in order, just now.
+        with contextlib.suppress(FileNotFoundError):
+            said += _sweep_one(path)
     return said
 
 
-def _sweep_one(path: Path) -> list[int]:
+def _sweep_one(path: Path) -> list[str]:
     fd = try_lock(path, create=False)
     if fd is None:
         return []
     try:
         note = json.loads(path.read_bytes())
+        launch = f"what an earlier launch ({path.stem}) left running"
         # Process numbers mean nothing after a restart or in another container.
-        server = note["server"] if note["place"] == this_place() else None
-        ended = end_marked(note["launch"], server)
+        here = note["place"] == this_place()
+        ended = end_marked(note["launch"], note["server"] if here else None)
+        said = [f"ended {launch}: {', '.join(map(str, ended))}"] if ended else []
+        if here and note.get("end"):
+            # Before its container is gone the note is still needed.
+            done, told = _end(note["end"])
+            if not done:
+                return [*said, f"could not end {launch}: {told}"]
+            said += [f"ended {launch}: {told}"] if told else []
         path.unlink()
     finally:
         unlock(fd)
-    return ended
+    return said
+
+
+def _end(command: Sequence[str]) -> tuple[bool, str]:
+    """Whether it succeeded, and what it said: then what it removed, nothing where none was left."""
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=END_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return False, str(error)
+    if done.returncode != 0:
+        return False, done.stderr.strip() or f"{command[0]} ended with status {done.returncode}"
+    return True, done.stdout.strip()
 
 
 def this_place() -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from pytest_llmperf.records import Json
 
+from .tree import process_ids
+
 #: The name under which files are summed up that are not listed by name.
 OTHERS = "(others)"
 
@@ -50,7 +52,7 @@ def libraries(
     """
     files: dict[str, Path] = {}
     try:
-        for process in _tree(pid):
+        for process in process_ids(pid):
             files |= _mapped(proc / str(process))
     except OSError:
         return None
@@ -63,16 +65,6 @@ def _generated(name: str, caches: tuple[str, ...]) -> bool:
     return _GENERATED.search(name) is not None or (
         name.startswith(caches) and _INSTALLED.search(name) is None
     )
-
-
-def _tree(pid: int) -> list[int]:
-    import psutil
-
-    try:
-        root = psutil.Process(pid)
-        return [pid, *(child.pid for child in root.children(recursive=True))]
-    except psutil.Error:
-        return []
 
 
 def _mapped(process: Path) -> dict[str, Path]:

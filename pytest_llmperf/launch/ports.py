@@ -9,15 +9,13 @@ import shlex
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from pytest_llmperf.errors import ServerError
 from pytest_llmperf.redact import redact_argv
 
 from .locks import subdirectory, try_lock, unlock
-
-if TYPE_CHECKING:
-    import psutil
+from .tree import process_ids
 
 #: Below the ranges that kernels use for outgoing connections, so nothing takes a claimed port.
 _FIRST, _LAST = 20_000, 31_999
@@ -121,13 +119,14 @@ def describe_holder(port: int) -> str:
     return f"a test run (process {claimed_by})" if claimed_by else "no process that can be seen"
 
 
-def foreign_listener(port: int, keeper: int) -> str | None:
-    """Who listens on ``port`` when it is surely nobody below ``keeper``; ``None`` otherwise."""
+def foreign_listener(port: int, keeper: int, server: int) -> str | None:
+    """Who listens on ``port`` when it is surely neither ``server`` nor below it or ``keeper``;
+    ``None`` otherwise."""
     import psutil
 
-    tree = psutil.Process(keeper).children(recursive=True)
+    ours = {*process_ids(keeper), *process_ids(server)}
     try:
-        if any(_listens(process, port) for process in tree):
+        if any(_listens(pid, port) for pid in ours):
             return None
     except psutil.AccessDenied:
         return None  # one of ours that may not be looked into: it may well be the listener
@@ -136,12 +135,13 @@ def foreign_listener(port: int, keeper: int) -> str | None:
     return describe_holder(port)
 
 
-def _listens(process: psutil.Process, port: int) -> bool:
+def _listens(pid: int, port: int) -> bool:
     import psutil
 
-    # psutil before 6.0 calls it `connections`.
-    read = getattr(process, "net_connections", None) or process.connections
     try:
+        process = psutil.Process(pid)
+        # psutil before 6.0 calls it `connections`.
+        read = getattr(process, "net_connections", None) or process.connections
         connections = read(kind="tcp")
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return False

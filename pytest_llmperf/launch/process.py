@@ -17,7 +17,8 @@ from pytest_llmperf.errors import ServerError
 from pytest_llmperf.records import LaunchPlan
 from pytest_llmperf.redact import redact_argv
 
-from . import leftovers, ports
+from . import container_tool, leftovers, ports
+from .container import exit_status
 from .diagnose import describe_exit, diagnose
 from .environment import server_environment
 from .handle import KeeperHandle
@@ -41,7 +42,8 @@ class ServerProcess:
     """One running server; made by :meth:`start`, not safe for use by several threads at once.
 
     ``argv`` is for showing: secrets are hidden. ``url`` has no trailing slash. ``pid`` is the
-    server's own, not the keeper's. ``startup_time_s`` runs from the start of its process to the
+    server's own, not the keeper's, in a container that of its first process, and 0 where this
+    process cannot see into it. ``startup_time_s`` runs from the start of its process to the
     answer of its readiness probe.
     """
 
@@ -108,9 +110,10 @@ class ServerProcess:
         if heard.asked or heard.status is None:
             cause = "its keeper was stopped from outside, and the server with it"
             return self._error("is gone", cause=cause, remedy="look for who ends processes here")
-        found = diagnose(self._log_end(), heard.status, self._plan.causes)
+        status = exit_status(self._plan.container, heard.status)
+        found = diagnose(self._log_end(), status, self._plan.causes)
         when = "" if self.startup_time_s else " before it was ready"
-        said = f"{describe_exit(heard.status)} after {heard.seconds:.1f} s{when}"
+        said = f"{describe_exit(status)} after {heard.seconds:.1f} s{when}"
         return self._error(said, cause=found.cause, remedy=found.remedy)
 
     def stop(self) -> None:
@@ -118,7 +121,8 @@ class ServerProcess:
 
         May be called again, and does nothing then; nor does it in a fork of the process that
         started the server. When interrupted it goes on without grace and raises the interrupt at
-        the end. Raises :class:`~pytest_llmperf.errors.ServerError` if a process could not be ended.
+        the end. Raises :class:`~pytest_llmperf.errors.ServerError` if a process or a container
+        could not be ended.
         """
         if self._stopped or os.getpid() != self._owner:
             return
@@ -134,6 +138,12 @@ class ServerProcess:
                 f"left processes that could not be ended: {pids}",
                 cause="they belong to another user, or hang in the kernel",
                 remedy="end them by hand; a device may stay busy until then",
+            )
+        if keeper.heard.unended:
+            raise self._error(
+                "left a container that could not be ended",
+                cause=keeper.heard.unended,
+                remedy=f"end it by hand: {' '.join(self._plan.end)}",
             )
 
     # --- starting
@@ -164,9 +174,16 @@ class ServerProcess:
             "orphan_grace_s": _ORPHAN_GRACE_S,
             "rest_grace_s": _REST_GRACE_S,
             "kill_s": _KILL_S,
+            "end": plan.end,
+            "end_s": leftovers.END_S,
             "launch": self.launch_id,
             "run_file": str(leftovers.run_file(self.launch_id)),
-            "note": {"place": leftovers.this_place(), "argv": self.argv, "port": plan.port},
+            "note": {
+                "place": leftovers.this_place(),
+                "argv": self.argv,
+                "port": plan.port,
+                "end": plan.end,
+            },
             "held_fds": list(held_fds),
         }
 
@@ -197,7 +214,7 @@ class ServerProcess:
         if cores is None:
             return
         try:
-            pin_tree(self.pid, cores)
+            self._pin_to(cores)
         except OSError as error:
             if dead := self.died():
                 raise dead from error
@@ -207,17 +224,35 @@ class ServerProcess:
                 remedy="name cores that this process may use; see taskset -p",
             ) from error
 
+    def _pin_to(self, cores: Sequence[int]) -> None:
+        container = self._plan.container
+        try:
+            if self.pid:
+                return pin_tree(self.pid, cores)
+        except PermissionError:
+            if container is None:
+                raise
+        if container is not None:
+            container_tool.pin(container, cores)
+        return None
+
     def _note_start(self, keeper: KeeperHandle) -> None:
         ready_ns = clock.now_ns()
         while not keeper.heard.pid:
             keeper.listen(_TELL_EVERY_S)
             if error := self.died():
                 raise error
-        self.pid = keeper.heard.pid
         self.startup_time_s = (ready_ns - keeper.heard.started_ns) / 1e9
+        container = self._plan.container
+        if container is None:
+            self.pid = keeper.heard.pid
+        else:
+            self.pid = container_tool.pid_of(container, self.launch_id) or 0
 
     def _check_answered_by_ours(self, keeper: KeeperHandle) -> None:
-        other = ports.foreign_listener(self._plan.port, keeper.pid)
+        other = None
+        if self.pid:
+            other = ports.foreign_listener(self._plan.port, keeper.pid, self.pid)
         if error := self.died():
             raise error
         if other is not None:
@@ -243,6 +278,7 @@ class ServerProcess:
 
     def _end(self, keeper: KeeperHandle) -> None:
         quickly = _REST_GRACE_S + _KILL_S + _MARGIN_S
+        quickly += leftovers.END_S if self._plan.end else 0.0
         try:
             keeper.order("stop")
             in_time = keeper.wait(self._plan.stop_grace_s + quickly)

@@ -11,7 +11,7 @@ from pathlib import Path
 from pytest_llmperf.records import Json, LaunchPlan, Scalar, ServerIdentity
 from pytest_llmperf.redact import redact_argv, redact_env, redact_mapping, redact_text
 
-from . import installed, mapped, weights
+from . import inside, installed, mapped, weights
 from .environment import server_environment
 
 #: Names of what differs from launch to launch, or only follows from it.
@@ -40,10 +40,9 @@ _TEMPORARY = (
     (re.compile(r"pytest-of-[^/]+/pytest-\d+"), "<pytest>"),
     (re.compile(r"(?<=/)tmp[a-z0-9_]{8}\b"), "<tmp>"),
 )
-_SAMES = (
-    *("engine", "version", "model", "revision", "args", "env"),
-    *("libraries", "python", "packages", "platform"),
-)
+_SAMES = ("engine", "version", "model", "revision", "image", "args", "env", "platform")
+#: What an image holds and no environment does: there it must be the same by itself.
+_INSTALLED = ("libraries", "python", "packages")
 
 
 def subject(
@@ -67,39 +66,67 @@ def subject(
     it was given and what of the environment may change how it runs. ``code`` holds, by name,
     digest, number of files, commit and uncommitted changes of what runs from source; it is empty
     for a native server. ``libraries`` and ``packages`` have an entry "(others)".
+
+    A server in a container is told by the id of its ``image``, of which everything else follows
+    but for ``code``, which is what it imports from this machine. It inherits nothing, and without
+    a ``pid`` its ``libraries`` cannot be seen.
     """
-    inherited = server_environment(os.environ if environ is None else environ)
-    given = dict(plan.env) if plan else {}
+    within = plan.container if plan else None
+    environ = os.environ if environ is None else environ
+    inherited = server_environment(environ) if within is None else {}
+    argv, given = _started(plan)
     whole = {**inherited, **given}
-    mask = _Mask(plan, inherited.get("HOME", ""))
-    started = installed.program(plan.argv, python) if plan else None
-    found = installed.ask(started, whole) if started else None
-    return {
+    mask = _Mask(plan, environ.get("HOME", ""))
+    started = installed.program(argv, python) if plan else None
+    facts: dict[str, Json] = {
         "engine": identity.engine,
         "version": identity.version,
         "model": identity.model,
-        "revision": _revision(identity, plan, whole) if plan else None,
+        "revision": _revision(identity, argv, {**environ, **given}) if plan else None,
         "url": _plain_url(url) if plan is None else None,
-        "args": _args(identity, plan, mask),
+        "image": within.image_id if within else None,
+        "args": _args(identity, argv, mask),
         "env": _env(identity.engine, given, inherited, mask) if plan else None,
-        "code": _code(plan, started, found, whole),
-        "libraries": None if pid is None else _libraries(pid, whole),
-        "python": found.version if found else None,
-        "packages": installed.packages(found, identity.engine) if found else None,
+        "libraries": _libraries(pid, whole) if pid else None,
         "platform": dict(platform or {}),
     }
+    if within is not None:
+        seen = inside.ask(within, started) if started else None
+        return {
+            **facts,
+            "code": installed.code_in(within.code),
+            "python": seen.version if seen else None,
+            "packages": installed.told(seen.packages, identity.engine) if seen else None,
+        }
+    found = installed.ask(started, whole) if started else None
+    return {
+        **facts,
+        "code": _code(plan, started, found, whole),
+        "python": found.version if found else None,
+        "packages": installed.packages(found, identity.engine) if found else None,
+    }
+
+
+def _started(plan: LaunchPlan | None) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The server's own command line and what it was given of an environment."""
+    if plan is None:
+        return (), {}
+    own = plan if plan.container is None else plan.container
+    return own.argv, dict(own.env)
 
 
 def same_subject(one: Mapping[str, Json], other: Mapping[str, Json]) -> bool:
     """Whether both are proven to be the same, so that there is nothing to compare.
 
     Of launched servers everything must be equal, and code and libraries known: what is unknown on
-    either side proves nothing. Nothing is known of what runs behind an address that we only attach
-    to, so there the address decides, with all that the server says of itself.
+    either side proves nothing. Of an image its id says what is in it. Nothing is known of what runs
+    behind an address that we only attach to, so there the address decides, with all that the server
+    says of itself.
     """
     if one.get("url") or other.get("url"):
         return dict(one) == dict(other)
-    alike = all(one.get(name) == other.get(name) for name in _SAMES)
+    names = _SAMES if one.get("image") else (*_SAMES, *_INSTALLED)
+    alike = all(one.get(name) == other.get(name) for name in names)
     return alike and _digests(one) == _digests(other) and _proven(one)
 
 
@@ -113,6 +140,8 @@ def _digests(facts: Mapping[str, Json]) -> dict[str, Json] | None:
 
 def _proven(facts: Mapping[str, Json]) -> bool:
     code, libraries = _digests(facts), facts.get("libraries")
+    if facts.get("image"):
+        return code is not None and None not in code.values()
     if code is None or not isinstance(libraries, Mapping):
         return False
     # Without any Python code there are no packages to know.
@@ -159,8 +188,8 @@ class _Mask:
         }
 
 
-def _args(identity: ServerIdentity, plan: LaunchPlan | None, mask: _Mask) -> dict[str, Json]:
-    given = flags(redact_argv(plan.argv[1:])) if plan else {}
+def _args(identity: ServerIdentity, argv: Sequence[str], mask: _Mask) -> dict[str, Json]:
+    given = flags(redact_argv(argv[1:]))
     return mask.mapping({**given, **redact_mapping(identity.args)})
 
 
@@ -244,10 +273,8 @@ def _code(
     return installed.code(found, started, env.get("PYTHONPATH", "")) if found else None
 
 
-def _revision(
-    identity: ServerIdentity, plan: LaunchPlan | None, env: Mapping[str, str]
-) -> str | None:
-    said = {**(flags(plan.argv[1:]) if plan else {}), **identity.args}
+def _revision(identity: ServerIdentity, argv: Sequence[str], env: Mapping[str, str]) -> str | None:
+    said = {**flags(argv[1:]), **identity.args}
     # Where a server may say what it loaded, the surest first.
     places = [said.get(name) for name in ("model_path", "model", "-m", "model_tag")]
     wanted = said.get("revision")

@@ -16,6 +16,7 @@ from .quality import Fingerprint, OutputQuality, Question, Reply
 from .remembered import Judged, LaunchValues, Level, NoiseProfile, Observation
 from .serving import (
     MERGE_BASE,
+    Container,
     FailureCause,
     HttpCall,
     HttpProbe,
@@ -40,6 +41,7 @@ __all__ = [
     "ChunkKind",
     "Chunks",
     "ClientHealth",
+    "Container",
     "Device",
     "Direction",
     "FailureCause",

@@ -98,6 +98,8 @@ class NoiseProfile:
     Standard deviations of logarithms, so about fractions: ``run_sigma`` between runs of a launch,
     ``launch_sigma`` between launches, ``pair_sigma`` of the ratio of two launches, with its degrees
     of freedom ``pair_df``, by metric. ``lag1`` is the correlation of a launch with the one before.
+    ``startup_s`` is how long a launch took until it was ready and ``measure_s`` how long this
+    workload then took, in the mean; ``None`` where that is not known.
     """
 
     key: str
@@ -110,3 +112,5 @@ class NoiseProfile:
     lag1: Mapping[str, float] = field(default_factory=dict)
     bimodal: tuple[str, ...] = ()
     block: Mapping[str, Scalar] = field(default_factory=dict)
+    startup_s: float | None = None
+    measure_s: float | None = None

@@ -17,7 +17,9 @@ MERGE_BASE = "merge base"
 class ServerRequest:
     """What a test asks for with ``llm_server(...)``; equal requests share one launch.
 
-    ``reference`` is the server that it is compared with, launch by launch, where a gate asks."""
+    With an ``image`` it runs in a container of ``container`` ("docker" or "podman", whichever is
+    here by default), and ``python`` is an interpreter inside. ``reference`` is the server that it
+    is compared with, launch by launch, where a gate asks."""
 
     engine: str
     model: str | None = None
@@ -27,13 +29,16 @@ class ServerRequest:
     python: str | None = None
     timeout_s: float | None = None
     url: str | None = None
+    image: str | None = None
+    container: str | None = None
     reference: ServerRequest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
     """Where one launch goes. ``model_path`` is what the engine is told to load: a local directory
-    or a hub name; ``cores`` are the CPU cores the server is pinned to, ``None`` for all."""
+    or a hub name; ``cores`` are the CPU cores the server is pinned to, ``None`` for all.
+    ``environ`` is the environment that it starts from, ``None`` for that of this process."""
 
     host: str
     port: int
@@ -43,6 +48,7 @@ class Placement:
     python: str
     cores: tuple[int, ...] | None = None
     scratch: Path | None = None
+    environ: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +78,31 @@ class FailureCause:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """Where a server runs that is started in a container.
+
+    ``tool`` is "docker" or "podman". ``image`` is as it was asked for, ``image_id`` what that stood
+    for. ``argv`` and ``env`` are the server's own, ``code`` the directories of this machine that it
+    imports from, mounted where they lie here.
+    """
+
+    tool: str
+    name: str
+    image: str
+    image_id: str
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    code: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchPlan:
     """Everything needed to start one server; data only.
 
     ``env`` is laid over the cleaned environment of this process. ``notes`` say in plain words what
-    the plan does beyond the engine's own defaults; they go to the log and the report.
+    the plan does beyond the engine's own defaults; they go to the log and the report. ``end`` is a
+    command that ends for certain what does not end with the process of ``argv``; it succeeds where
+    nothing of it is left. ``container`` is where the server runs if not among our own processes.
     """
 
     engine: str
@@ -92,6 +118,8 @@ class LaunchPlan:
     progress: tuple[LogProgress, ...] = ()
     causes: tuple[FailureCause, ...] = ()
     notes: tuple[str, ...] = ()
+    end: tuple[str, ...] = ()
+    container: Container | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

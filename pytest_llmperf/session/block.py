@@ -15,11 +15,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from pytest_llmperf.accelerators.detect import memory_in_use
 from pytest_llmperf.engines.base import Engine
 from pytest_llmperf.errors import ClientError, ServerError
-from pytest_llmperf.launch.locks import DeviceLock, subdirectory
-from pytest_llmperf.launch.memory import wait_released
+from pytest_llmperf.launch.container import PYTHON
+from pytest_llmperf.launch.container_tool import find_image, into_container
 from pytest_llmperf.launch.ports import claim_port, release_port
 from pytest_llmperf.load.client import LoadProgress
 from pytest_llmperf.metrics.bounds import HealthBounds
@@ -39,12 +38,10 @@ from pytest_llmperf.records import (
 
 from .bring_up import attach, launch
 from .cores import split_cores
+from .device import DeviceHold
 from .measurement import Measurement, summarise
 from .progress import Progress
 from .server import LiveServer
-
-RELEASE_TIMEOUT_S = 120.0
-RELEASE_SLACK_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +85,12 @@ class Block:
     subject: Mapping[str, Json] = field(default_factory=dict)
     #: Which questions were answered rightly; ``None`` before they were asked.
     solved: tuple[bool, ...] | None = None
+    device: DeviceHold = field(init=False)
     _runs: dict[Workload, list[Run]] = field(default_factory=dict)
     _fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
-    _lock: DeviceLock | None = None
-    _memory_before: int | None = None
+
+    def __post_init__(self) -> None:
+        self.device = DeviceHold(accelerator=self.accelerator, lock_dir=self.around.lock_dir)
 
     @property
     def id(self) -> str:
@@ -137,11 +136,19 @@ class Block:
         try:
             if live is not None:
                 live.stop()
-                self._wait_for_memory()
+                self.device.wait_for_memory()
         finally:
-            if self._lock is not None:
-                self._lock.release()
-                self._lock = None
+            self.device.give_back()
+
+    def freeze(self) -> None:
+        """Hold the server that is up still."""
+        if self.live is not None:
+            self.live.freeze()
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        if self.live is not None:
+            self.live.thaw()
 
     def warm_up(self, workload: Workload) -> float:
         """Send the warm-up requests of ``workload``; the seconds that measuring it will take."""
@@ -151,9 +158,10 @@ class Block:
         finally:
             self.around.progress.clear()
 
-    def measure_pair(self, workload: Workload, pair: int) -> None:
-        """Measure ``workload`` on the launch that is up, for a pair of launches."""
-        self._measure_here(workload, pair=pair)
+    def measure_pair(self, workload: Workload, pair: int, turn: int | None = None) -> None:
+        """Measure ``workload`` on the launch that is up, for a pair of launches; with ``turn`` only
+        that one of its runs."""
+        self._measure_here(workload, pair=pair, turn=turn)
         self.around.progress.clear()
 
     def runs(self, workload: Workload) -> tuple[Run, ...]:
@@ -216,7 +224,9 @@ class Block:
                     # the server's side or ours, its own test will tell.
                     self.open().check()
 
-    def _measure_here(self, workload: Workload, pair: int | None = None) -> None:
+    def _measure_here(
+        self, workload: Workload, pair: int | None = None, turn: int | None = None
+    ) -> None:
         live = self.open()
 
         def show(index: int | None, progress: LoadProgress | None) -> None:
@@ -229,6 +239,7 @@ class Block:
             bounds=self.around.bounds,
             processes=self.around.client_processes,
             visit=pair or 0,
+            turn=turn,
             fingerprint=self.around.fingerprints and (pair is not None or self.around.subjects),
         )
         self._ask_beside(live, workload)
@@ -274,7 +285,8 @@ class Block:
         )
 
     def _launch(self) -> LiveServer:
-        self._take_device()
+        progress = self.around.progress
+        self.device.take(progress.test, lambda said: progress.say(f"{progress.test} ── {said}"))
         try:
             return self._start()
         except BaseException:
@@ -291,6 +303,7 @@ class Block:
             pin=self.around.pin,
         )
         model_path = self._model_path()
+        image = self.request.image and find_image(self.request.image, self.request.container)
         port = claim_port("127.0.0.1")
         try:
             placement = Placement(
@@ -299,19 +312,21 @@ class Block:
                 accelerator=self.accelerator,
                 model_path=model_path,
                 served_name=self.request.model or self.engine.name,
-                python=self.request.python or sys.executable,
+                python=self.request.python or (PYTHON if image else sys.executable),
                 cores=cores.server,
                 scratch=self.around.log_dir,
+                environ=image.env if image else None,
             )
+            plan = self.engine.plan(self.request, placement)
             self.launched += 1
             return launch(
                 self.engine,
-                self.engine.plan(self.request, placement),
+                into_container(plan, image, placement) if image else plan,
                 placement,
                 server_id=self.id,
                 log_path=self.around.log_dir / f"{self._log_name}-{self.launched}.log",
                 client_cores=cores.client,
-                held_fds=self._lock.descriptors if self._lock else (),
+                held_fds=self.device.descriptors,
                 on_progress=self._show_start,
                 remember=self.around.remember,
                 with_subject=self._has_subject,
@@ -329,30 +344,6 @@ class Block:
     def _show_start(self, what: str, seconds: float) -> None:
         said = f": {what}" if what not in ("", "starting") else ""
         self.around.progress.update(lambda: f"{self.label} ── starting {seconds:.0f} s{said}")
-
-    def _take_device(self) -> None:
-        progress = self.around.progress
-        self._lock = DeviceLock(
-            [device.uuid for device in self.accelerator.devices],
-            self.around.lock_dir or subdirectory("devices"),
-            holder=progress.test,
-        )
-        self._lock.acquire(on_wait=lambda said: progress.say(f"{progress.test} ── {said}"))
-        self._memory_before = memory_in_use(self.accelerator)
-
-    def _wait_for_memory(self) -> None:
-        released = wait_released(
-            lambda: memory_in_use(self.accelerator),
-            self._memory_before,
-            timeout_s=RELEASE_TIMEOUT_S,
-            slack_bytes=RELEASE_SLACK_BYTES,
-        )
-        if not released:
-            raise ServerError(
-                f"{self.accelerator.product} still holds its memory {RELEASE_TIMEOUT_S:.0f} s "
-                "after the server ended",
-                remedy="look for processes left on the device with the vendor's tool",
-            )
 
 
 def _how_far(progress: LoadProgress) -> list[str]:

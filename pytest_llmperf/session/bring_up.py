@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from pytest_llmperf.launch.process import ServerProcess
 from pytest_llmperf.launch.subject import subject
 from pytest_llmperf.records import (
     Accelerator,
+    Json,
     LaunchPlan,
     LaunchRecord,
     Placement,
@@ -53,7 +54,7 @@ def launch(
         model=placement.served_name,
         url=f"http://{plan.host}:{plan.port}",
         argv=plan.argv,
-        env=plan.env,
+        env=plan.env if plan.container is None else plan.container.env,
         args={},
         notes=plan.notes,
         cores=plan.cores,
@@ -82,8 +83,8 @@ def launch(
     )
     if with_subject:
         facts = fingerprint.beneath(placement.accelerator)
-        found = subject(process.pid, identity, plan, placement.python, platform=facts)
-        record = replace(record, subject=found)
+        found = subject(process.pid or None, identity, plan, placement.python, platform=facts)
+        record = replace(record, subject=found, notes=(*record.notes, *_unseen(plan, found)))
     remember(record)
     return LiveServer(
         engine=engine,
@@ -94,6 +95,14 @@ def launch(
         process=process,
         client_cores=client_cores,
     )
+
+
+def _unseen(plan: LaunchPlan, found: Mapping[str, Json]) -> list[str]:
+    """What a container did not let us see; its image's id stands for it."""
+    if plan.container is None:
+        return []
+    hidden = [name for name in ("libraries", "packages") if found[name] is None]
+    return [f"not seen in the container: {' and '.join(hidden)}"] if hidden else []
 
 
 def _check_ours(

@@ -119,6 +119,9 @@ def described(
         other = dict(redact_env(than.env))
         changed = sorted(key for key in own.keys() | other.keys() if own.get(key) != other.get(key))
         parts += [f"{key}={own[key]}" if key in own else f"without {key}" for key in changed]
-    if request.python != than.python:
-        parts.append(f"of {name or request.python}")
+    if request.image != than.image:
+        parts.append(f"in {request.image}" if request.image else "in no container")
+    python = name or request.python or ("" if request.image else "the Python that runs pytest")
+    if request.python != than.python and python:
+        parts.append(f"of {python}")
     return (", " if len(parts) > 1 else " ").join([engine, *parts])

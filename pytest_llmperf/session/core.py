@@ -158,6 +158,9 @@ class PerfSession:
             noise=lambda request, workload: self._noise(request, workload)[1],
             remembers=self.memory is not None,
             release=self.settings.anchor or "",
+            side_by_side=self.settings.side_by_side,
+            budget_s=self.settings.budget_s,
+            devices=lambda request: self.accelerator_to_report(request).count,
         )
 
     # --- running ----------------------------------------------------------------------------
@@ -204,6 +207,7 @@ class PerfSession:
                     compare_with_itself=self.settings.compare_with_itself,
                     seed=self.seed,
                     one_block=self.settings.anchor is not None,
+                    side_by_side=self.settings.side_by_side,
                 ),
             )
         return self._duels[request]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from pytest_llmperf import clock
 from pytest_llmperf.errors import ClientError, ServerError
 from pytest_llmperf.gates.comparable import differences, told
 from pytest_llmperf.gates.design import FEWEST_PAIRS, Design, Prior, design_for
@@ -34,7 +35,8 @@ class Rules:
 
     ``alpha`` is the share of one gate. ``most_pairs`` is even; ``budget_s`` bounds the time of all
     launches of a duel. ``seed`` decides the order of launches. With ``one_block`` there is one
-    block of launches and no more: earlier sessions had theirs, and later ones will.
+    block of launches and no more: earlier sessions had theirs, and later ones will. With
+    ``side_by_side`` both launches of a pair are up at once, and take turns run by run.
     """
 
     alpha: float
@@ -43,6 +45,7 @@ class Rules:
     compare_with_itself: bool
     seed: int
     one_block: bool = False
+    side_by_side: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,6 +71,7 @@ class Duel:
     _known: dict[Workload, Mapping[str, Prior]] = field(default_factory=dict)
     _most_pairs: int = 0
     _launched_pairs: int = 0
+    _since: clock.Stopwatch | None = None
 
     def concerns(self, workload: Workload) -> bool:
         """Whether a gate of ``workload`` asks for the reference."""
@@ -85,17 +89,31 @@ class Duel:
             while self._goes_on(workload):
                 self._two_pairs(workload)
         finally:
-            self.reference.close()
+            self.close()
         return self._result(workload)
 
     def close(self) -> None:
-        self.reference.close()
+        """End the reference, and with it a candidate that shares the device with it."""
+        if self.rules.side_by_side:
+            self._close_both()
+        else:
+            self.reference.close()
+
+    def _close_both(self) -> None:
+        # The lock of the device goes last.
+        for block in sorted(
+            (self.candidate, self.reference), key=lambda each: each.device.has_lock
+        ):
+            block.close()
 
     # --- the course of it -------------------------------------------------------------------
 
     def _begin(self) -> None:
         if self._begun:
             return
+        if self.rules.side_by_side:
+            self.candidate.device.beside = self.reference.device
+            self.reference.device.beside = self.candidate.device
         try:
             self._warm_up()
         except ServerError as error:
@@ -103,6 +121,7 @@ class Duel:
             self._failure = error
             raise
         self._begun = True
+        self._since = clock.Stopwatch()
 
     def _warm_up(self) -> None:
         """The first launch of each side, by which everything else is planned."""
@@ -172,9 +191,17 @@ class Duel:
     def _goes_on(self, workload: Workload) -> bool:
         if self._refusal is not None or self._launched_pairs >= self._most_pairs + _SPARE_PAIRS:
             return False
+        if self._out_of_time():
+            return False
         if self.rules.one_block and self._launched_pairs:
             return self._launched_pairs <= _SPARE_PAIRS and not self._has_a_pair(workload)
         return self._undecided(workload)
+
+    def _out_of_time(self) -> bool:
+        """Whether the launches took longer than those to warm up let expect, and the budget is
+        gone; what is undecided then stays so."""
+        budget_s = self.rules.budget_s
+        return budget_s is not None and self._since is not None and self._since.elapsed > budget_s
 
     def _has_a_pair(self, workload: Workload) -> bool:
         return all(self.pairs(workload, gate.metric) for gate in self.gates.get(workload, ()))
@@ -197,14 +224,45 @@ class Duel:
         wanted = [each for each in self.gates if each == mine or self._undecided(each)]
         order = list(self._order())
         self._launched_pairs += 2  # also where a launch fails: a pair is never begun twice
-        for side, pair in order:
-            block = self._side(side)
-            self._only(block)
-            most = self._most_pairs + (_SPARE_PAIRS if pair >= self._most_pairs else 0)
-            block.stage = f"pair {pair + 1}/≤{most}, {side}"
-            for workload in wanted:
-                self._measure(block, workload, pair, is_mine=workload == mine)
+        if self.rules.side_by_side:
+            for at in (0, 2):
+                (one, pair), (other, _) = order[at : at + 2]
+                self._beside_each_other((one, other), pair, wanted, mine)
+        else:
+            for side, pair in order:
+                self._alone(side, pair, wanted, mine)
         self.candidate.stage = ""
+
+    def _alone(self, side: Side, pair: int, wanted: Sequence[Workload], mine: Workload) -> None:
+        """One launch, with the device to itself until it ends."""
+        block = self._side(side)
+        self._only(block)
+        block.stage = self._stage(side, pair)
+        for workload in wanted:
+            self._measure(block, workload, pair, is_mine=workload == mine)
+
+    def _beside_each_other(
+        self, sides: tuple[Side, Side], pair: int, wanted: Sequence[Workload], mine: Workload
+    ) -> None:
+        """Both launches of a pair, of which one is held still while the other is measured: what
+        changes on the machine from run to run falls on both alike."""
+        self._close_both()
+        for side in sides:
+            block = self._side(side)
+            block.stage = self._stage(side, pair)
+            block.open()
+            block.freeze()
+        for workload in wanted:
+            for turn in range(workload.runs):
+                for side in sides if turn % 2 == 0 else sides[::-1]:
+                    block = self._side(side)
+                    block.thaw()
+                    self._measure(block, workload, pair, is_mine=workload == mine, turn=turn)
+                    block.freeze()
+
+    def _stage(self, side: Side, pair: int) -> str:
+        most = self._most_pairs + (_SPARE_PAIRS if pair >= self._most_pairs else 0)
+        return f"pair {pair + 1}/≤{most}, {side}"
 
     def _order(self) -> Iterator[tuple[Side, int]]:
         first = self._launched_pairs
@@ -213,9 +271,17 @@ class Duel:
         one, other = draw.sample(sides, 2)
         yield from ((one, first), (other, first), (other, first + 1), (one, first + 1))
 
-    def _measure(self, block: Block, workload: Workload, pair: int, *, is_mine: bool) -> None:
+    def _measure(
+        self,
+        block: Block,
+        workload: Workload,
+        pair: int,
+        *,
+        is_mine: bool,
+        turn: int | None = None,
+    ) -> None:
         try:
-            block.measure_pair(workload, pair)
+            block.measure_pair(workload, pair, turn)
         except (ServerError, ClientError) as error:
             if is_mine:
                 raise

@@ -163,7 +163,7 @@ def _judge_duel(
         return no_comparison(gate, blind.code, blind.reason, covered=blind.covered)
     verdict = judge_ab(
         gate,
-        [*_earlier(nights), *compared.pairs(gate.metric)],
+        _with_earlier(nights, compared.pairs(gate.metric)),
         design,
         device=accelerator.product,
         against=compared.against,
@@ -180,10 +180,15 @@ def _judge_duel(
     )
 
 
-def _earlier(nights: Nights | None) -> list[Pair]:
-    """The pairs that sessions before left, as those of this one."""
-    pairs = () if nights is None else nights.pairs
-    return [([MetricValue(value=ours)], [MetricValue(value=theirs)]) for ours, theirs in pairs]
+def _with_earlier(nights: Nights | None, fresh: list[Pair]) -> list[Pair]:
+    """This session's pairs after those that sessions before left; none where it has none itself,
+    for a night on which nothing was measured is no quiet night."""
+    if nights is None or not any(ours and theirs for ours, theirs in fresh):
+        return fresh
+    earlier = [
+        ([MetricValue(value=ours)], [MetricValue(value=theirs)]) for ours, theirs in nights.pairs
+    ]
+    return [*earlier, *fresh]
 
 
 def _lost(nights: Nights, bench: Bench) -> str:

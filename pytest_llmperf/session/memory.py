@@ -43,6 +43,7 @@ from pytest_llmperf.store import (
 
 from .anchor import attempt_after, judged_after, sequence_with
 from .attempts import Attempt, attempt_at, sequence_of
+from .duration import mean_span_s, mean_startup_s
 from .measurement import Measurement
 from .quality import kept_outputs
 from .required import Known, known_gates
@@ -305,6 +306,8 @@ class Memory:
             lag1={name: each.lag1 for name, each in found.items()},
             bimodal=tuple(name for name, each in found.items() if each.bimodal),
             block=_beneath(accelerator),
+            startup_s=mean_startup_s(measurement.runs),
+            measure_s=mean_span_s(measurement.runs),
         )
         self._open().save_profile(profile)
         return profile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_llmperf.gates.design import FEWEST_PAIRS, design_for
 from pytest_llmperf.gates.power import MOST_PAIRS, detectable_loss, pairs_needed
@@ -18,6 +18,7 @@ from pytest_llmperf.records import (
 )
 
 from .comparison import described
+from .duration import Pace, no_time, pace_of
 
 #: Metrics whose noise is told of beside those that gates name.
 USUAL = ("output_throughput", "ttft_p50", "tpot_mean", "e2e_mean")
@@ -49,6 +50,16 @@ class Premises:
     remembers: bool = True
     #: The release that a sequence of nights goes on with.
     release: str = ""
+    #: Whether both launches of a pair are up at once.
+    side_by_side: bool = False
+    budget_s: float | None = None
+    #: How many devices a request runs on.
+    devices: Callable[[ServerRequest], int] = lambda _: 1
+
+    def pace(self, request: ServerRequest, workloads: Sequence[Workload]) -> Pace | None:
+        """How long a launch takes, where calibrations of all its workloads know."""
+        profiles = [self.noise(request, workload) for workload in workloads]
+        return pace_of(profiles, self.devices(request))
 
     def sigma(self, request: ServerRequest, workload: Workload, metric: str) -> tuple[float, str]:
         """The spread of a pair's log ratio, and where it is from."""
@@ -72,7 +83,14 @@ def _server(one: Asked, premises: Premises) -> Iterator[str]:
     request = one.request
     duel = request.reference is not None and bool(one.gates)
     name = " | ".join(part for part in (request.engine, request.model or request.url) if part)
-    yield f"  {name}: {_launches(premises, request, duel=duel)}"
+    pace, budget_s = premises.pace(request, one.workloads), premises.budget_s
+    if duel and pace is not None and budget_s is not None and not premises.release:
+        most = min(premises.most_pairs, pace.affordable(budget_s))
+        if most < FEWEST_PAIRS:
+            yield f"  {name}: {no_time(pace, budget_s)}"
+            return
+        premises = replace(premises, most_pairs=most)
+    yield f"  {name}: {_launches(premises, request, pace, duel=duel)}"
     if duel and request.reference is not None:
         yield f"    compared with {_reference(request.reference, request)}"
     for workload in one.workloads:
@@ -88,23 +106,32 @@ def _server(one: Asked, premises: Premises) -> Iterator[str]:
             yield f"      {_gate(gate, premises, *sigma, duel=duel)}"
 
 
-def _launches(premises: Premises, request: ServerRequest, *, duel: bool) -> str:
+def _launches(premises: Premises, request: ServerRequest, pace: Pace | None, *, duel: bool) -> str:
     attached, most = request.url is not None, premises.most_pairs
+
+    def time_of(fewest: int, most: int) -> str:
+        return "" if pace is None else f", {pace.told(fewest, most)}"
+
     if not duel:
+        launches = premises.launches
         return (
-            "attached, no launch" if attached else _count(premises.launches, "launch", "launches")
+            "attached, no launch"
+            if attached
+            else f"{_count(launches, 'launch', 'launches')}{time_of(launches, launches)}"
         )
     if premises.release:
         return (
-            f"2 launches to warm up, then 4 launches: two more of at most {most} pairs with "
-            f"{premises.release}, kept from session to session"
+            f"2 launches to warm up, then 4 launches{time_of(6, 6)}: two more of at most {most} "
+            f"pairs with {premises.release}, kept from session to session"
         )
     if attached and request.reference is not None and request.reference.url is not None:
         pairs = f"{FEWEST_PAIRS} to {most} pairs of measurements in turns"
         return f"attached like its reference, no launch; {pairs}"
+    fewest, most_launches = 2 * FEWEST_PAIRS + 2, 2 * most + 2
     return (
-        f"2 launches to warm up, then {FEWEST_PAIRS} to {most} pairs of launches "
-        f"({2 * FEWEST_PAIRS + 2} to {2 * most + 2} launches in all)"
+        f"2 launches to warm up, then {FEWEST_PAIRS} to {most} pairs of launches"
+        f"{', two at a time' if premises.side_by_side else ''} "
+        f"({fewest} to {most_launches} launches in all{time_of(fewest, most_launches)})"
     )
 
 

@@ -13,7 +13,9 @@ from pytest_llmperf.engines.counters import Counters
 from pytest_llmperf.errors import ServerError
 from pytest_llmperf.gates.failures import should_repeat
 from pytest_llmperf.launch import http
+from pytest_llmperf.launch.freezing import freeze, thaw
 from pytest_llmperf.launch.process import ServerProcess
+from pytest_llmperf.launch.tree import process_ids
 from pytest_llmperf.load.client import LoadClient, LoadProgress, Target
 from pytest_llmperf.load.declare.workloads import longest_request
 from pytest_llmperf.metrics.bounds import HealthBounds
@@ -34,6 +36,7 @@ from pytest_llmperf.records import (
 from .asides import Asides, attempt
 from .probe import Probe
 from .seeds import base_seed, run_seed
+from .watching import watched
 
 CONTROL_TIMEOUT_S = 10.0
 FLUSH_TIMEOUT_S = 30.0
@@ -107,8 +110,10 @@ class LiveServer:
         processes: int | None = None,
         visit: int = 0,
         fingerprint: bool = False,
+        turn: int | None = None,
     ) -> list[Run]:
-        """Warm up, then measure ``workload.runs`` runs, each on an empty prefix cache.
+        """Warm up, then measure ``workload.runs`` runs, each on an empty prefix cache; with
+        ``turn`` only that one of them, warmed up before the first.
 
         A run that is not valid, or in which one or two requests failed, is repeated once with
         other prompts; both stay in the list, the first as invalid. ``visit`` tells times apart at
@@ -123,16 +128,19 @@ class LiveServer:
         with self._loading(), self._client(processes) as client:
             on_progress(None, None)
             client.prepare(workload)
-            client.warm_up(workload, seed=seed)
             runs = self.runs.setdefault(workload, [])
+            if turn is None or not runs:
+                client.warm_up(workload, seed=seed)
             once = partial(self._run, client, workload, on_progress, statistics, bounds)
-            for index in range(workload.runs):
+            fresh: list[Run] = []
+            for index in range(workload.runs) if turn is None else (turn,):
                 run = once(index, run_seed(seed, index, attempt=0))
                 if should_repeat(run) or not run.valid:
-                    runs.append(_superseded(run))
+                    fresh.append(_superseded(run))
                     run = once(index, run_seed(seed, index, attempt=1))
-                runs.append(run)
-        return runs
+                fresh.append(run)
+        runs += fresh
+        return fresh
 
     def warm_up(
         self, workload: Workload, *, processes: int | None = None, fingerprint: bool = False
@@ -168,10 +176,12 @@ class LiveServer:
         if workload.flush:
             self.flush()
         before = attempt(self.asides.counters, self.check)
-        pass_: Pass = client.measure(
-            workload, seed=seed, on_progress=lambda p: on_progress(index, p)
-        )
+        with watched(self.accelerator, self._processes) as seen:
+            pass_: Pass = client.measure(
+                workload, seed=seed, on_progress=lambda p: on_progress(index, p)
+            )
         self._check_after(pass_)
+        troubles = seen.troubles
         # numpy: not before it is needed
         from pytest_llmperf.metrics.health import counted_hits
         from pytest_llmperf.metrics.summary import reduce_pass
@@ -196,7 +206,10 @@ class LiveServer:
         hits = counted_hits(
             growth, run, workload, bounds or HealthBounds(), keeps_cache=self.keeps_cache
         )
-        return _invalid(run, hits) if hits else run
+        return _invalid(run, *([hits] if hits else []), *troubles)
+
+    def _processes(self) -> list[int]:
+        return process_ids(self.process.pid) if self.process is not None else []
 
     def _beside(self, run: Run, growth: Counters | None) -> dict[str, MetricValue]:
         """What the launch and the server know of a run, which its requests do not tell."""
@@ -277,9 +290,20 @@ class LiveServer:
         )
         return LoadClient(target, cores=self.client_cores, processes=processes)
 
+    def freeze(self) -> None:
+        """Hold the server still, if we started it, so that another one has the device alone."""
+        if self.process is not None:
+            freeze(self.process.pid)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        if self.process is not None:
+            thaw(self.process.pid)
+
     def stop(self) -> None:
         """Stop the server if we started it; safe to call twice."""
         if self.process is not None:
+            self.thaw()  # what stands still does not hear that it shall end
             self.process.stop()
 
 
@@ -292,5 +316,7 @@ def _superseded(run: Run) -> Run:
     return _invalid(run, reason)
 
 
-def _invalid(run: Run, reason: str) -> Run:
-    return replace(run, valid=False, invalid_reasons=(*run.invalid_reasons, reason))
+def _invalid(run: Run, *reasons: str) -> Run:
+    """``run`` with ``reasons`` not to judge it; as it is without any."""
+    valid = run.valid and not reasons
+    return replace(run, valid=valid, invalid_reasons=(*run.invalid_reasons, *reasons))

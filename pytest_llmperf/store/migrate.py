@@ -38,7 +38,9 @@ def _with_outputs(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_pairs(document: dict[str, Any]) -> dict[str, Any]:
-    """1.3 knows the pairs of sequences that go on over sessions."""
+    """1.3 knows the pairs of sequences that go on over sessions, and how long launches take."""
+    if document.get("kind") == "profile":
+        return {"startup_s": None, "measure_s": None} | document
     judged = document.get("judged")
     if not isinstance(judged, list):
         return document

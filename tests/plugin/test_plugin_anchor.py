@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
+from pytest_llmperf.accelerators.conditions import Condition, Watcher
 from pytest_llmperf.records import Observation
+from pytest_llmperf.session import watching
 from pytest_llmperf.store import open_store
 
 RELEASE = "--ttft-ms 5 --itl-ms 2"
@@ -126,3 +129,19 @@ def test_the_plan_says_what_a_night_adds(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(
         ["*4 launches: two more of at most 12 pairs with v1.0, kept from session to session"]
     )
+
+
+def test_a_night_on_which_nothing_was_measured_is_no_quiet_night(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night(pytester, ALIKE, TINY)
+    watcher = Watcher(look=lambda: [Condition(uuid="u")], period_s=0.001)
+    with monkeypatch.context() as patched:
+        patched.setattr(watching, "watching", lambda _: nullcontext(watcher))
+        patched.setattr(watching, "troubles", lambda *_: ["throttled: by the test"])
+        result, report = night(pytester, ALIKE, TINY)
+    (gate,) = report["gates"]
+    assert (result.ret, gate["covered"]) == (11, False)
+    assert "throttled: by the test" in gate["reason"]
+    _, report = night(pytester, ALIKE, TINY)
+    assert report["gates"][0]["n_pairs"] == 4

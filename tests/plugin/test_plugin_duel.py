@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -150,6 +151,28 @@ def test_a_reference_that_does_not_start_is_broken_once(pytester: pytest.Pyteste
     assert "boom" in result.stdout.str()
     launches = [launch for server in report["servers"] for launch in server["launches"]]
     assert sum(launch["failure"] is not None for launch in launches) == 1
+
+
+def test_no_block_begins_when_the_time_is_over(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late:
+        """In time for one block, and for no second one."""
+
+        def __init__(self) -> None:
+            self.asked = 0
+
+        @property
+        def elapsed(self) -> float:
+            self.asked += 1
+            return 0.0 if self.asked == 1 else 1e9
+
+    monkeypatch.setattr("pytest_llmperf.session.duel.clock", SimpleNamespace(Stopwatch=Late))
+    result, report = duel(pytester, "--llmperf-reference-args", SLOWER, "--llmperf-budget", "1h")
+    (gate,) = report["gates"]
+    assert (result.ret, gate["reason_code"], gate["covered"]) == (0, "budget", True)
+    assert report["counts"]["launches"] == 6  # two to warm up, and one block
+    assert "of at most 12 pairs, undecided" in gate["reason"]
 
 
 def test_a_budget_that_is_too_small_says_so_and_launches_no_pairs(

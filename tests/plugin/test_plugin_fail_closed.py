@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_llmperf.records import Level, Observation
+from pytest_llmperf.accelerators.conditions import Condition, Watcher
+from pytest_llmperf.records import Accelerator, Level, Observation
+from pytest_llmperf.session import watching
 from pytest_llmperf.store import open_store
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +72,26 @@ def remembered(pytester: pytest.Pytester) -> list[Observation]:
         return store.observations()
     finally:
         store.close()
+
+
+def test_a_candidate_that_is_throttled_is_not_judged(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hot(_accelerator: Accelerator, _samples: object, own: Sequence[int]) -> list[str]:
+        lines = [Path(f"/proc/{pid}/cmdline").read_text() for pid in own]
+        return ["throttled: by the test"] if any("--itl-ms\x004" in line for line in lines) else []
+
+    watcher = Watcher(look=lambda: [Condition(uuid="u")], period_s=0.001)
+    monkeypatch.setattr(watching, "watching", lambda _: nullcontext(watcher))
+    monkeypatch.setattr(watching, "troubles", hot)
+    result, report = session(
+        pytester, f"--llmperf-reference-args={SERVER}", "--llmperf-pairs=4", server=SLOWER
+    )
+    (gate,) = report["gates"]
+    assert (result.ret, gate["reason_code"], gate["covered"]) == (11, "candidate_invalid", False)
+    assert "throttled: by the test" in gate["reason"]
+    valid = {run["side"]: run["valid"] for each in report["measurements"] for run in each["runs"]}
+    assert valid == {"candidate": False, "reference": True}
 
 
 def test_a_gate_on_a_metric_that_the_level_does_not_know_is_red(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 
 from pytest_llmperf.accelerators import host
 from pytest_llmperf.accelerators.base import run_tool
+from pytest_llmperf.accelerators.conditions import Condition, Watcher
 from pytest_llmperf.accelerators.cpu import CpuProbe
-from pytest_llmperf.accelerators.detect import detect, memory_in_use
+from pytest_llmperf.accelerators.detect import detect, memory_in_use, watching
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.records import Accelerator, Device, Scalar, Vendor
 
@@ -30,6 +32,10 @@ class Canned:
 
     def memory_in_use(self, accelerator: Accelerator) -> int | None:
         return accelerator.count
+
+    def watching(self, accelerator: Accelerator) -> AbstractContextManager[Watcher | None]:
+        look = Condition(uuid=accelerator.devices[0].uuid)
+        return nullcontext(Watcher(look=lambda: [look], period_s=0.01))
 
 
 def made(vendor: Vendor, product: str, *details: Mapping[str, Scalar]) -> Accelerator:
@@ -87,6 +93,16 @@ def test_memory_in_use_asks_the_vendor() -> None:
     assert memory_in_use(made("amd", "AMD Instinct MI300X", {}, {}), among=chain) == 2
     assert memory_in_use(made("cpu", "AMD EPYC")) is None
     assert memory_in_use(made("remote", "SambaNova SN40L")) is None
+
+
+def test_the_vendor_is_watched_and_nobody_else() -> None:
+    chain = [Canned("nvidia", "NVIDIA L4"), Canned("amd", "AMD Instinct MI300X")]
+    with watching(made("amd", "AMD Instinct MI300X"), among=chain) as watcher:
+        assert watcher is not None
+        assert [condition.uuid for condition in watcher.look()] == ["amd-0"]
+    for nobody in (made("cpu", "AMD EPYC"), made("remote", "SambaNova SN40L")):
+        with watching(nobody) as watcher:
+            assert watcher is None
 
 
 def test_this_hosts_processor_is_always_found() -> None:

@@ -41,10 +41,13 @@ def start(code: str, mark: str | None = None) -> subprocess.Popen[bytes]:
     return process
 
 
-def note(launch_id: str, server: int | None, place: str | None = None) -> Path:
+def note(
+    launch_id: str, server: int | None, place: str | None = None, end: tuple[str, ...] = ()
+) -> Path:
     path = leftovers.run_file(launch_id)
     where = leftovers.this_place() if place is None else place
-    path.write_text(json.dumps({"launch": launch_id, "server": server, "place": where}))
+    facts = {"launch": launch_id, "server": server, "place": where, "end": end}
+    path.write_text(json.dumps(facts))
     return path
 
 
@@ -98,3 +101,49 @@ def test_a_stranger_with_the_servers_number_is_left_alone(code: str) -> None:
     assert stranger.poll() is None
     stranger.kill()
     stranger.wait(30)
+
+
+# --- containers ------------------------------------------------------------------------------
+
+
+def shell(text: str) -> tuple[str, ...]:
+    return ("/bin/sh", "-c", text)
+
+
+def test_a_container_that_was_left_is_removed_and_told() -> None:
+    path = note("aaaa", None, end=shell("echo llmperf-1-a"))
+    said = ["ended what an earlier launch (aaaa) left running: llmperf-1-a"]
+    assert leftovers.sweep() == said
+    assert not path.exists()
+
+
+def test_a_container_that_is_gone_is_not_told() -> None:
+    path = note("aaaa", None, end=shell("echo 'No such container: llmperf-1-a' >&2"))
+    assert leftovers.sweep() == []
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [
+        (shell("echo 'daemon is away' >&2; exit 1"), "daemon is away"),
+        (shell("exit 3"), "/bin/sh ended with status 3"),
+        (("/no/such/program",), "No such file or directory"),
+    ],
+)
+def test_a_container_that_cannot_be_removed_is_told_and_tried_again(
+    end: tuple[str, ...], why: str
+) -> None:
+    path = note("aaaa", None, end=end)
+    for _ in range(2):
+        (said,) = leftovers.sweep()
+        assert said.startswith("could not end what an earlier launch (aaaa) left running: ")
+        assert why in said
+        assert path.exists()
+
+
+def test_a_note_of_another_place_ends_no_container(tmp_path: Path) -> None:
+    path = note("aaaa", None, place="another boot", end=shell(f"touch {tmp_path}/called"))
+    assert leftovers.sweep() == []
+    assert not (tmp_path / "called").exists()
+    assert not path.exists()

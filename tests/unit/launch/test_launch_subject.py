@@ -13,10 +13,10 @@ import pytest
 
 from pytest_llmperf.launch.subject import flags, same_subject, subject
 from pytest_llmperf.launch.weights import revision
-from pytest_llmperf.records import HttpProbe, Json, LaunchPlan, ServerIdentity
+from pytest_llmperf.records import Container, HttpProbe, Json, LaunchPlan, ServerIdentity
 
 NAMES = {
-    *("engine", "version", "model", "revision", "url", "args", "env", "code"),
+    *("engine", "version", "model", "revision", "url", "image", "args", "env", "code"),
     *("libraries", "python", "packages", "platform"),
 }
 SERVE = "import sys\nprint(flush=True)\nsys.stdin.read()\n"
@@ -362,3 +362,95 @@ def test_a_snapshot_is_named_by_its_commit() -> None:
 def test_a_model_that_is_nowhere_has_no_known_revision(tmp_path: Path) -> None:
     assert revision(["sim-model"], {"HF_HOME": str(tmp_path)}) is None
     assert revision([], {}) is None
+
+
+# --- servers in containers -------------------------------------------------------------------
+
+
+@pytest.fixture
+def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Json]]:
+    """The subject of a server in a container, told by a docker that cannot look into it unless a
+    version of Python is given."""
+    bin_dir = tmp_path / "bin"
+    bin_dir.mkdir()
+    (bin_dir / "docker").touch(mode=0o755)
+    monkeypatch.setenv("PATH", f"{bin_dir}:/usr/bin:/bin")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "ours.py").write_text("1")
+
+    def told(
+        image: str, *args: str, pid: int | None = None, says: str = "exit 1", **env: str
+    ) -> dict[str, Json]:
+        (bin_dir / "docker").write_text(f"#!/bin/sh\n{says}\n")
+        inside = Container(
+            tool="docker",
+            name="box",
+            image=f"eng:{image}",
+            image_id=image,
+            argv=("python3", "-m", "eng", "--port", "31001", *args),
+            env=tuple(env.items()),
+            code=(tmp_path / "code",),
+        )
+        plan = replace(planned("docker", "run", "--name", "box", image), container=inside)
+        environ = {**BASE, "OMP_NUM_THREADS": "7"}
+        return subject(pid, ENGINE, plan, "python3", environ=environ)
+
+    return told
+
+
+Boxes = Callable[..., dict[str, Json]]
+TOLD = """echo '{"version": "3.12.1", "packages": {"torch": "2.8.0", "eng": "0.5.23", "x": "1"}}'"""
+
+
+def test_one_image_with_the_same_arguments_is_the_same_subject(box: Boxes) -> None:
+    one = box("aaaa", "--fast", "1")
+    assert set(one) == NAMES
+    assert one["image"] == "aaaa"
+    assert same_subject(one, box("aaaa", "--fast", "1"))
+    assert same_subject(one, json.loads(json.dumps(one)))
+
+
+def test_other_images_arguments_and_environments_are_other_subjects(box: Boxes) -> None:
+    one = box("aaaa", "--fast", "1")
+    assert not same_subject(one, box("bbbb", "--fast", "1"))
+    assert not same_subject(one, box("aaaa"))
+    assert not same_subject(one, box("aaaa", "--fast", "1", ENG_FAST="1"))
+
+
+def test_code_of_this_machine_in_a_container_counts(box: Boxes, tmp_path: Path) -> None:
+    one = box("aaaa")
+    (tmp_path / "code" / "ours.py").write_text("2")
+    two = box("aaaa")
+    assert {name for name in NAMES if one[name] != two[name]} == {"code"}
+    assert not same_subject(one, two)
+
+
+def test_a_container_inherits_nothing_and_its_command_is_the_servers_own(box: Boxes) -> None:
+    one = box("aaaa", "--fast", "1", LLM="1")
+    assert one["env"] == {"LLM": "1"}
+    assert isinstance(one["args"], dict)
+    assert (one["args"]["-m"], one["args"]["fast"]) == ("eng", "1")
+    assert "name" not in one["args"]
+
+
+def test_what_cannot_be_seen_in_a_container_is_none(box: Boxes) -> None:
+    one = box("aaaa")
+    assert (one["libraries"], one["python"], one["packages"]) == (None, None, None)
+
+
+def test_what_can_be_seen_in_a_container(box: Boxes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_llmperf.launch.inside._answers", {})
+    one = box("cccc", pid=os.getpid(), says=TOLD)
+    assert one["python"] == "3.12.1"
+    assert isinstance(one["packages"], dict)
+    assert one["packages"]["torch"] == "2.8.0"
+    assert one["packages"]["eng"] == "0.5.23"
+    assert "x" not in one["packages"]
+    assert isinstance(one["libraries"], dict)
+    # The image decides, not what happened to be seen of it.
+    assert same_subject(one, box("cccc"))
+
+
+def test_a_server_in_a_container_is_not_one_outside(box: Boxes, side: Sides) -> None:
+    assert not same_subject(box("aaaa"), side("a").start())
+    assert not same_subject(side("a").start(), box("aaaa"))

@@ -55,6 +55,14 @@ def test_an_old_observation_is_read(samples: Samples, version: str) -> None:
     assert read == (replace(today, judged=()) if version == "1.0" else today)
 
 
+def test_an_old_profile_is_read(samples: Samples) -> None:
+    profile = samples.profile()
+    document = json.loads(text_of(profile)) | {"schema_version": "1.2"}
+    for name in ("startup_s", "measure_s"):
+        del document[name]
+    assert record_of(json.dumps(document), "here") == profile
+
+
 def test_pairs_come_back_as_they_went(samples: Samples) -> None:
     judged = Judged(
         kind="regression", metric="ttft_p50", verdict="fail", sequence="s",

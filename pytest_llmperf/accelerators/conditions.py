@@ -1,0 +1,81 @@
+"""What devices say of themselves while a run is measured, and when that spoils the run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from pytest_llmperf.records import Accelerator, Device
+
+#: A single sample may catch the end of what happened before the run.
+_SHARE_SLOWED = 0.05
+#: Under load a clock this far below the highest one is held down, by whatever does not say so.
+_LEAST_CLOCK = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """One device at one moment. ``slowed`` names why its clocks were held down other than by its
+    power cap; ``clock_mhz`` is that of its cores; ``processes`` are those that use it, ``None``
+    where it cannot tell."""
+
+    uuid: str
+    slowed: tuple[str, ...] = ()
+    clock_mhz: float | None = None
+    processes: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watcher:
+    """``look`` asks all devices once; ``period_s`` is how often that may be, by what it costs."""
+
+    look: Callable[[], Sequence[Condition]]
+    period_s: float
+
+
+def troubles(
+    accelerator: Accelerator, samples: Sequence[Sequence[Condition]], own: Collection[int]
+) -> list[str]:
+    """Why a run during which the devices gave these ``samples`` says little about the server, in
+    words; ``own`` are the process ids of the server."""
+    return [why for device in accelerator.devices for why in _of(device, samples, own)]
+
+
+def _of(
+    device: Device, samples: Sequence[Sequence[Condition]], own: Collection[int]
+) -> Iterator[str]:
+    seen = [one for sample in samples for one in sample if one.uuid == device.uuid]
+    if not seen:
+        return
+    name = f"{device.product} {device.uuid[:12]}"
+    if slowed := _slowed(seen):
+        yield f"throttled: {name} by {slowed}; cool it, or look at its power supply and its limits"
+    elif low := _low_clock(device, seen):
+        yield f"throttled: {name} ran at {low}; see what holds its clocks down"
+    if others := _others(seen, own):
+        yield f"shared: {name} was used by {others} as well; end it, or measure elsewhere"
+
+
+def _slowed(seen: Sequence[Condition]) -> str:
+    counts = Counter(reason for one in seen for reason in one.slowed)
+    often = [(n, reason) for reason, n in counts.items() if n > _SHARE_SLOWED * len(seen)]
+    return ", ".join(f"{why} in {n} of {len(seen)} samples" for n, why in sorted(often)[::-1])
+
+
+def _low_clock(device: Device, seen: Sequence[Condition]) -> str:
+    most = device.details.get("max_sm_clock_mhz")
+    clocks = sorted(one.clock_mhz for one in seen if one.clock_mhz is not None)
+    if not clocks or not isinstance(most, int | float):
+        return ""
+    middle = clocks[len(clocks) // 2]
+    return f"{middle:.0f} of {most:.0f} MHz" if middle < _LEAST_CLOCK * most else ""
+
+
+def _others(seen: Sequence[Condition], own: Collection[int]) -> str:
+    """Foreign processes; nobody's where ours are not among those told of, as in a container."""
+    found = {pid for one in seen for pid in one.processes or ()}
+    foreign = sorted(found - set(own))
+    if not found & set(own) or not foreign:
+        return ""
+    return f"process{'es' if len(foreign) > 1 else ''} {', '.join(map(str, foreign))}"
