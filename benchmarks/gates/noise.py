@@ -70,6 +70,23 @@ SHAPES: Mapping[str, Callable[[Rng, int, int], Floats]] = {
 }
 
 
+def _to_the_good_side(draw: Callable[[Rng, int, int], Floats]) -> Callable[[Rng, int, int], Floats]:
+    def mirrored(rng: Rng, rows: int, count: int) -> Floats:
+        return -draw(rng, rows, count)
+
+    return mirrored
+
+
+#: For histories alone: a kind that many sessions may never have shown, and luck the other way,
+#: which hides a loss rather than fakes one.
+MORE_SHAPES: Mapping[str, Callable[[Rng, int, int], Floats]] = {
+    "two kinds far apart, 5 % slow": _two_kinds(0.05, 30.0),
+    "skewed to the good side": _to_the_good_side(_skewed),
+    "two kinds far apart, 20 % fast": _to_the_good_side(_two_kinds(0.2, 30.0)),
+    "linear drift to the good side": _to_the_good_side(_drifting),
+}
+
+
 def correlated(fresh: Floats, phi: float) -> Floats:
     """A stationary AR(1) sequence along the last axis, made from independent draws."""
     if not phi:

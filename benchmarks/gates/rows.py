@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from .noise import SHAPES
+
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
 
@@ -49,3 +51,9 @@ def one(rows: Rows, table: str, **wanted: object) -> Row:
     if len(found) != 1:
         raise KeyError(f"{len(found)} rows of {table!r} with {wanted}")
     return found[0]
+
+
+def shapes() -> list[tuple[str, float, str]]:
+    """Every noise that all rules are tried on: its shape, the correlation of runs, and in words."""
+    plain = [(shape, 0.0, shape) for shape in SHAPES]
+    return [*plain, ("normal", 0.5, "runs AR(1), 0.5"), ("normal", 0.9, "runs AR(1), 0.9")]

@@ -13,10 +13,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from . import history_tables
 from .noise import SHAPES
 from .promises import promises
 from .rivals import RIVALS
-from .rows import Rows, of, one, percent, rate, table, with_error
+from .rows import Rows, of, one, percent, rate, shapes, table, with_error
 
 PAGE = Path(__file__).parents[2] / "docs" / "gating.md"
 _BLOCK = re.compile(
@@ -37,15 +38,10 @@ def filled(page: str, rows: Rows) -> str:
 # --- false alarms -------------------------------------------------------------------------------
 
 
-def _shapes() -> list[tuple[str, float, str]]:
-    plain = [(shape, 0.0, shape) for shape in SHAPES]
-    return [*plain, ("normal", 0.5, "runs AR(1), 0.5"), ("normal", 0.9, "runs AR(1), 0.9")]
-
-
 def _alarms(rows: Rows) -> Iterator[str]:
     """Beside each other for every shape of noise; limits at the assumed spread."""
     lines = []
-    for shape, phi, told in _shapes():
+    for shape, phi, told in shapes():
         noise = {"shape": shape, "phi": phi}
         cells = [
             one(rows, "false alarms, ab", alpha=0.01, **noise),
@@ -242,30 +238,6 @@ def _limits_power(rows: Rows) -> Iterator[str]:
     return table([*head, *(f"{percent(loss)} % beyond" for loss in losses)], lines)
 
 
-def _history_power(rows: Rows) -> Iterator[str]:
-    lines = []
-    for stored in (8, 20):
-        for shape in ("normal", "heavy tails (t3)", "two kinds, 20 % slow"):
-            same, lost = (
-                one(rows, "power, history", stored=stored, shape=shape, loss=loss)
-                for loss in (0.0, 0.15)
-            )
-            lines.append(
-                [
-                    str(stored),
-                    shape,
-                    percent(same["pass"], 1),
-                    percent(same["fail"]),
-                    percent(lost["fail"], 1),
-                    percent(lost["pass"], 1),
-                    percent(same["two_kinds"], 1),
-                    f"{percent(same['detectable_median'], 0)} %",
-                ]
-            )
-    head = ["stored", "sessions", "unchanged: PASS, %", "FAIL, %", "15 % lost: FAIL, %", "PASS, %"]
-    return table([*head, "said to be of two kinds, %", "printed as detectable"], lines)
-
-
 # --- others -------------------------------------------------------------------------------------
 
 
@@ -340,7 +312,7 @@ TABLES: Mapping[str, Callable[[Rows], Iterator[str]]] = {
     "suite-pairs": _suite_pairs,
     "detectable": _detectable,
     "limits-power": _limits_power,
-    "history-power": _history_power,
+    **history_tables.TABLES,
     "rivals": _rivals,
     "otava": _otava,
     "creep": _creep,

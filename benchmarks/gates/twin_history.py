@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from pytest_llmperf.gates.design import Design
-from pytest_llmperf.gates.history import _GAP, _GAP_OF_FEW, _SMALLEST_GROUP, BETA
+from pytest_llmperf.gates.history import (
+    _GAP,
+    _GAP_OF_FEW,
+    _SMALLEST_GROUP,
+    BETA,
+    LEAST_SPREAD,
+    TAIL,
+)
 from pytest_llmperf.gates.stats import t_quantile
 from pytest_llmperf.records import RegressionGate
 
@@ -17,10 +24,12 @@ from .twin import FAILED, PASSED, UNDECIDED
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEnds:
-    """The verdict of each row, and whether its sessions are of two kinds."""
+    """The verdict of each row, whether its sessions are of two kinds, and whether a loss is only
+    suspected."""
 
     words: Ints
     two_kinds: Bools
+    suspected: Bools
 
 
 def judge_all(logs: Floats, gate: RegressionGate, alpha: float) -> HistoryEnds:
@@ -28,19 +37,27 @@ def judge_all(logs: Floats, gate: RegressionGate, alpha: float) -> HistoryEnds:
     many launches. More is better."""
     means = logs.mean(axis=2)
     stored, here = means[:, :-1], means[:, -1]
-    count, launches = stored.shape[1], logs.shape[2]
-    between = stored.var(axis=1, ddof=1)
-    own = np.maximum(between, logs[:, -1].var(axis=1, ddof=1) / launches)
-    error, loss = np.sqrt(own + between / count), stored.mean(axis=1) - here
+    count, newer = stored.shape[1], stored[:, stored.shape[1] // 2 :]
+    loss = newer.mean(axis=1) - here
+    seen, shown = stored.var(axis=1, ddof=1), logs[:, -1].var(axis=1, ddof=1) / logs.shape[2]
+    plain = _error(seen, shown, newer.shape[1])
+    error = _error(np.maximum(seen, LEAST_SPREAD**2), shown, newer.shape[1])
     design = Design(loss_to_catch=gate.loss_to_catch, allow=gate.allow, alpha=alpha, beta=BETA)
-    low = loss - t_quantile(count - 1, 1 - alpha) * error
-    high = loss + t_quantile(count - 1, 1 - BETA) * error
+    df, enough = min(count - 1, TAIL), loss > design.half_way
+    failed = enough & (loss - t_quantile(df, 1 - alpha) * error > design.shift(gate.allow))
+    usual = enough & (loss - t_quantile(count - 1, 1 - alpha) * plain > design.shift(gate.allow))
     odd = two_kinds(stored) | two_kinds(means)
     words = np.full(len(logs), UNDECIDED, dtype=np.int64)
-    words[high < design.shift(gate.loss_to_catch)] = PASSED
-    words[(low > design.shift(gate.allow)) & (loss > design.half_way)] = FAILED
+    high = loss + t_quantile(df, 1 - BETA) * error
+    words[(high < design.shift(gate.loss_to_catch)) & ~usual] = PASSED
+    words[failed] = FAILED
     words[odd] = UNDECIDED
-    return HistoryEnds(words=words, two_kinds=odd)
+    return HistoryEnds(words=words, two_kinds=odd, suspected=usual & ~failed & ~odd)
+
+
+def _error(between: Floats, shown: Floats, sessions: int) -> Floats:
+    found: Floats = np.sqrt(np.maximum(between, shown) + between / sessions)
+    return found
 
 
 def two_kinds(means: Floats) -> Bools:

@@ -2,8 +2,12 @@
 
 A session's launches share its luck (clocks, placement, neighbours), so a session is one draw,
 however often it launched. The spread of the stored sessions therefore carries everything: what
-differs between sessions and between launches. A new session is compared by the t statistic of a
-prediction, with the variance of one more draw and of the stored mean.
+differs between sessions and between launches. A new session is compared with the newer half of
+them by the t statistic of a prediction, with the variance of one more draw and of their mean.
+
+Sessions are not normal, and a few of them are alike by luck. So no spread below
+:data:`LEAST_SPREAD` is believed, and no tail lighter than that of :data:`TAIL` degrees of freedom.
+What only the plain bound shows is suspected, which fails nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +32,12 @@ from .verdict import verdict_for
 LEARNING = 8
 #: The chance to pass a loss that a gate wants caught.
 BETA = 0.05
+#: Sessions are taken to differ by this at least, a standard deviation of logarithms: as much as
+#: launches are where nothing is known of them. How alike a few sessions are says little.
+LEAST_SPREAD = 0.03
+#: The most degrees of freedom of a bound that decides. More sessions make the spread better known,
+#: and the tail of one session's luck no lighter.
+TAIL = 5
 # Two groups of sessions, of two at least, are two kinds of sessions where the gap between them is
 # so many of their own standard deviations wide: one in a hundred histories of one kind has that.
 _SMALLEST_GROUP = 2
@@ -69,10 +79,15 @@ class _Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shift:
-    """How much worse this session is, on the log scale, and how well that is known."""
+    """How much worse this session is, on the log scale, and how well that is known.
+
+    ``error`` is of the spread that sessions are taken to have, ``seen_error`` of the one seen;
+    ``sigma`` and ``df`` are of the one seen.
+    """
 
     mean: float
     error: float
+    seen_error: float
     sigma: float
     df: int
     observed: float
@@ -174,13 +189,16 @@ def _nothing(case: _Case, invalid_reasons: Sequence[str]) -> Verdict:
 
 def _shift(case: _Case, fresh: Sequence[float], stored: Sequence[Sequence[float]]) -> _Shift:
     means = [statistics.fmean(session) for session in stored]
-    between = statistics.variance(means) if len(means) > 1 else 0.0
-    here, there = statistics.fmean(fresh), statistics.fmean(means)
+    newer = means[len(means) // 2 :]  # machines drift, and these are nearer
+    seen = statistics.variance(means) if len(means) > 1 else 0.0
+    taken = max(seen, LEAST_SPREAD**2)
+    here, there = statistics.fmean(fresh), statistics.fmean(newer)
     sign = 1 if case.design.direction == "higher" else -1
-    own = _variance_of_one_more(between, fresh, stored)
+    own = _variance_of_one_more(seen, fresh, stored)
     return _Shift(
         mean=sign * (there - here),
-        error=math.sqrt(own + between / len(means)),
+        error=math.sqrt(_variance_of_one_more(taken, fresh, stored) + taken / len(newer)),
+        seen_error=math.sqrt(own + seen / len(newer)),
         sigma=math.sqrt(own),
         df=len(means) - 1,
         observed=math.exp(here),
@@ -191,7 +209,7 @@ def _shift(case: _Case, fresh: Sequence[float], stored: Sequence[Sequence[float]
 def _variance_of_one_more(
     between: float, fresh: Sequence[float], stored: Sequence[Sequence[float]]
 ) -> float:
-    """The variance of this session's mean, by the spread ``between`` the stored ones.
+    """The variance of this session's mean, by the variance ``between`` sessions.
 
     With fewer launches than they had, it has more of the launches' noise; and it is never believed
     to be steadier than its own launches show.
@@ -222,13 +240,19 @@ def two_kinds(means: Sequence[float]) -> bool:
 
 
 def _bounds(case: _Case, shift: _Shift) -> tuple[float, float]:
-    low = shift.mean - t_quantile(shift.df, 1 - case.design.alpha) * shift.error
-    return low, shift.mean + t_quantile(shift.df, 1 - case.design.beta) * shift.error
+    df = min(shift.df, TAIL)
+    low = shift.mean - t_quantile(df, 1 - case.design.alpha) * shift.error
+    return low, shift.mean + t_quantile(df, 1 - case.design.beta) * shift.error
+
+
+def _plain_low(case: _Case, shift: _Shift) -> float:
+    """The lower bound if sessions were normal and differed as much as they are seen to."""
+    return shift.mean - t_quantile(shift.df, 1 - case.design.alpha) * shift.seen_error
 
 
 def _detectable(case: _Case, shift: _Shift) -> float:
     """The loss that fails with probability POWER: by the bound, and by lying above half-way."""
-    critical = t_quantile(shift.df, 1 - case.design.alpha)
+    critical = t_quantile(min(shift.df, TAIL), 1 - case.design.alpha)
     by_bound = case.design.shift(case.gate.allow) + noncentrality(shift.df, critical) * shift.error
     by_estimate = case.design.half_way + t_quantile(shift.df, POWER) * shift.error
     return case.design.loss(max(by_bound, by_estimate))
@@ -245,8 +269,10 @@ def _decide(case: _Case, shift: _Shift) -> _Decision:
     lost = f"{sentences.sure(design.alpha)}: {lost}"
     worst = sentences.at_worst(case.gate.metric, design.loss(high))
     worst = f"{sentences.sure(design.beta)}: {worst}"
-    if low > design.shift(design.allow) + _TOUCHING and shift.mean > design.half_way + _TOUCHING:
+    if _shows(design, low, shift.mean):
         return "fail", "loss_shown", f"{told}: {case.name} ({lost}) {case.where}"
+    if _shows(design, _plain_low(case, shift), shift.mean):
+        return "inconclusive", "loss_suspected", _suspected(case, shift, f"{told} ({lost})")
     wished = percent(design.loss_to_catch)
     if high < design.shift(design.loss_to_catch) - _TOUCHING:
         return (
@@ -255,6 +281,21 @@ def _decide(case: _Case, shift: _Shift) -> _Decision:
             f"no loss of {wished}: {case.name} {told} ({worst}) {case.where}",
         )
     return "inconclusive", "noise", _noisy(case, shift, f"{told} ({lost}, {worst})")
+
+
+def _shows(design: Design, low: float, estimate: float) -> bool:
+    allowed = design.shift(design.allow)
+    return low > allowed + _TOUCHING and estimate > design.half_way + _TOUCHING
+
+
+def _suspected(case: _Case, shift: _Shift, told: str) -> str:
+    plain = sentences.at_least(case.gate.metric, case.design.loss(_plain_low(case, shift)))
+    return (
+        f"loss suspected, not shown: {case.name} {told}; confirm it with a reference "
+        f"(--llmperf-reference-python); by the spread of these sessions alone it is {plain}, but "
+        f"they are taken to differ by {percent(LEAST_SPREAD)} or more, and not to be normal; "
+        f"{case.where}"
+    )
 
 
 def _noisy(case: _Case, shift: _Shift, told: str) -> str:
