@@ -16,6 +16,7 @@ from pathlib import Path
 from . import history_tables
 from .noise import SHAPES
 from .promises import promises
+from .real import summary
 from .rivals import RIVALS
 from .rows import Rows, of, one, percent, rate, shapes, table, with_error
 
@@ -305,6 +306,7 @@ TABLES: Mapping[str, Callable[[Rows], Iterator[str]]] = {
     "alarms": _alarms,
     "standing": _standing,
     "misses": _misses,
+    "real": lambda _: summary.table(),
     "suite-alarms": _suite_alarms,
     "profiles": _profiles,
     "as-used": _as_used,

@@ -1,0 +1,1 @@
+"""The gate on real SGLang: unchanged servers, planted losses, a flag; judged by what is shipped."""
