@@ -69,17 +69,16 @@ def _inspected(tool: str, name: str) -> Image:
     if status != 0:
         lines = tuple(line for line in said.splitlines() if line.strip())
         found = diagnose(lines, None, causes(tool, name))
+        asked = f"{tool} image inspect: {said.strip() or f'status {status}'}"
         raise ServerError(
-            f"the image {name!r} cannot be started",
-            cause=found.cause or f"{tool} image inspect: {said.strip() or f'status {status}'}",
+            found.cause or f"the image {name!r} cannot be started: {asked}",
             remedy=found.remedy or f"see that this works: {tool} image inspect {name}",
         )
     match _parsed(out):
         case [{"Id": str(id_), "Config": {**config}}, *_]:
             return Image(tool=tool, name=name, id=id_, env=_variables(config.get("Env")))
     raise ServerError(
-        f"the image {name!r} cannot be started",
-        cause=f"{tool} image inspect did not tell its id",
+        f"the image {name!r} cannot be started: {tool} image inspect did not tell its id",
         remedy=f"see what it prints: {tool} image inspect {name}",
     )
 

@@ -3,7 +3,6 @@
     python -m benchmarks.gates.real.sequences losses --side-by-side --count 10
     python -m benchmarks.gates.real.sequences alike --count 5
     python -m benchmarks.gates.real.sequences alike --count 5 --pin off
-    python -m benchmarks.gates.real.sequences flag --count 1
 
 Every sequence that was begun is one line of ``results/real-<suite>.jsonl``: verdicts, and the
 values of each pair. None is repeated; one that broke is kept with what it said.

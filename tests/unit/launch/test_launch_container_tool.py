@@ -133,9 +133,9 @@ def test_why_an_image_cannot_be_used(
     programs: Programs, said: str, cause: str, remedy: str
 ) -> None:
     programs("docker", f"echo '[]'\ncat >&2 <<'END'\n{said}\nEND\nexit 1")
-    with pytest.raises(ServerError, match="the image 'eng:1' cannot be started") as caught:
+    with pytest.raises(ServerError) as caught:
         find_image("eng:1")
-    assert cause in caught.value.cause
+    assert cause in caught.value.summary
     assert remedy in caught.value.remedy
 
 
@@ -144,7 +144,7 @@ def test_an_answer_that_tells_no_id(programs: Programs, out: str) -> None:
     programs("docker", says(out))
     with pytest.raises(ServerError, match="cannot be started") as caught:
         find_image("eng:1")
-    assert "did not tell its id" in caught.value.cause
+    assert "did not tell its id" in caught.value.summary
 
 
 def test_a_tool_that_hangs(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ def test_a_tool_that_hangs(programs: Programs, monkeypatch: pytest.MonkeyPatch) 
     )
     with pytest.raises(ServerError) as caught:
         find_image("eng:1")
-    assert "no answer within 0.2 s" in caught.value.cause
+    assert "no answer within 0.2 s" in caught.value.summary
 
 
 run = container_tool._run
