@@ -250,6 +250,8 @@ class Keeper:
             # Only the server itself: an engine that drains would take the loss of a worker that
             # got the signal at the same moment for a crash.
             self._signal([self._server], signal.SIGTERM)
+            # One that is held still hears of it only then.
+            self._signal(self._left() | {self._server}, signal.SIGCONT)
             self._turns_while(lambda: self._running, self._grace)
         unended = self._end() if self._ran else ""
         rest = self._left()

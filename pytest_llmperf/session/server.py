@@ -303,7 +303,6 @@ class LiveServer:
     def stop(self) -> None:
         """Stop the server if we started it; safe to call twice."""
         if self.process is not None:
-            self.thaw()  # what stands still does not hear that it shall end
             self.process.stop()
 
 

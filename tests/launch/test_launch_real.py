@@ -19,6 +19,7 @@ import pytest
 from pytest_llmperf import clock
 from pytest_llmperf.errors import ServerError
 from pytest_llmperf.launch import http, leftovers, ports
+from pytest_llmperf.launch.freezing import freeze
 from pytest_llmperf.launch.locks import DeviceLock, subdirectory
 from pytest_llmperf.launch.process import ServerProcess
 from pytest_llmperf.records import FailureCause, HttpProbe, LaunchPlan, LogProgress
@@ -133,6 +134,15 @@ def test_twenty_launches_leave_no_process_no_port_no_descriptor(log: Path) -> No
         assert is_free(wanted.port)
     assert left_over() == []
     assert psutil.Process().num_fds() <= open_before
+
+
+def test_what_is_held_still_ends_as_politely(log: Path) -> None:
+    server = ServerProcess.start(plan("child"), log_path=log)
+    freeze(server.pid)
+    server.stop()
+    assert server._keeper is not None
+    assert server._keeper.heard.killed == ()
+    assert of_launch(server.launch_id) == []
 
 
 def test_what_ignores_the_polite_signal_is_killed(log: Path) -> None:
