@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pytest_llmperf.session import duel as duels
 from pytest_llmperf.testing import FakeServer, Script
 
 SERVER = "--ttft-ms 5 --itl-ms 2"
@@ -167,7 +168,7 @@ def test_no_block_begins_when_the_time_is_over(
             self.asked += 1
             return 0.0 if self.asked == 1 else 1e9
 
-    monkeypatch.setattr("pytest_llmperf.session.duel.clock", SimpleNamespace(Stopwatch=Late))
+    monkeypatch.setattr(duels, "clock", SimpleNamespace(Stopwatch=Late))
     result, report = duel(pytester, "--llmperf-reference-args", SLOWER, "--llmperf-budget", "1h")
     (gate,) = report["gates"]
     assert (result.ret, gate["reason_code"], gate["covered"]) == (0, "budget", True)
