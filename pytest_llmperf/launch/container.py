@@ -202,6 +202,11 @@ def causes(tool: str, image: str) -> tuple[FailureCause, ...]:
                 f"start it (systemctl start {tool}), or {choice}",
             ),
             (
+                r"(?i)invalid reference format",
+                f"{image!r} is no name of an image",
+                "write it as the tool lists it: NAME:TAG, or an id",
+            ),
+            (
                 r"(?i)no such image|image not known|unable to find image|not found: manifest"
                 r"|did not resolve to an image|no such object",
                 f"{tool} has no image {image!r}, and none is ever pulled for a measurement",
@@ -224,15 +229,9 @@ def causes(tool: str, image: str) -> tuple[FailureCause, ...]:
                 "see that the driver is loaded; the log names the device",
             ),
             (
-                r"(?i)(?:executable file|exec:) .*not found|executable file not found"
-                r"|crun: executable file|no such file or directory: OCI",
+                r"(?i)executable file .*not found|no such file or directory: OCI",
                 "the image lacks the program that was to be started in it",
                 "name the interpreter inside the image with python= of llm_server",
-            ),
-            (
-                r"(?i)invalid reference format",
-                f"{image!r} is no name of an image",
-                "write it as the tool lists it: NAME:TAG, or an id",
             ),
         )
     )

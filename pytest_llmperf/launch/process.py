@@ -21,6 +21,7 @@ from . import container_tool, leftovers, ports
 from .container import exit_status
 from .diagnose import describe_exit, diagnose
 from .environment import server_environment
+from .freezing import thaw
 from .handle import KeeperHandle
 from .logs import TAIL_LINES, LogFollower, last_lines, latest_progress, write_header
 from .pinning import pin_tree
@@ -279,6 +280,9 @@ class ServerProcess:
     def _end(self, keeper: KeeperHandle) -> None:
         quickly = _REST_GRACE_S + _KILL_S + _MARGIN_S
         quickly += leftovers.END_S if self._plan.end else 0.0
+        if self._plan.container is not None:
+            # The keeper lets go on what is below it, and that is not.
+            thaw(self.pid)
         try:
             keeper.order("stop")
             in_time = keeper.wait(self._plan.stop_grace_s + quickly)

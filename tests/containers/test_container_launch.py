@@ -18,6 +18,7 @@ from pytest_llmperf.engines.sim import Sim
 from pytest_llmperf.errors import ServerError
 from pytest_llmperf.launch import http, leftovers, ports
 from pytest_llmperf.launch.container_tool import find_image, into_container
+from pytest_llmperf.launch.freezing import freeze
 from pytest_llmperf.launch.locks import subdirectory
 from pytest_llmperf.launch.process import ServerProcess
 from pytest_llmperf.records import (
@@ -224,6 +225,17 @@ def test_a_server_is_kept_on_its_cores(docker: FakeDocker, log: Path) -> None:
     server = ServerProcess.start(plan(cores=(core,)), log_path=log)
     assert psutil.Process(server.pid).cpu_affinity() == [core]
     server.stop()
+
+
+def test_a_container_that_is_held_still_hears_of_its_end(docker: FakeDocker, log: Path) -> None:
+    docker.offer(**{"sim:1": docker.image("ab")})
+    server = ServerProcess.start(plan(stop_grace_s=PATIENCE_S), log_path=log)
+    freeze(server.pid)
+    assert until(lambda: psutil.Process(server.pid).status() == psutil.STATUS_STOPPED)
+    began = clock.Stopwatch()
+    server.stop()
+    assert began.elapsed < PATIENCE_S
+    assert docker.containers() == []
 
 
 def test_cores_are_set_by_the_tool_where_the_processes_are_not_ours(

@@ -261,6 +261,39 @@ def test_signals_are_told_as_those_of_the_server(status: int, meant: int) -> Non
             "the image lacks the program",
             "python= of llm_server",
         ),
+        (
+            "podman",
+            'Error: runc: runc create failed: unable to start container process: exec: "python9": '
+            "executable file not found in $PATH: OCI runtime attempted to invoke a command that "
+            "was not found",
+            "the image lacks the program",
+            "python= of llm_server",
+        ),
+        (
+            "podman",
+            "Error: stat /dev/kfd: no such file or directory",
+            "a device that was to be passed",
+            "driver is loaded",
+        ),
+        (
+            "docker",
+            "Error response from daemon: no such image: Bad:1:x: invalid reference format: "
+            "repository name must be lowercase",
+            "is no name of an image",
+            "NAME:TAG",
+        ),
+        (
+            "podman",
+            "Error: inspecting object: invalid reference format",
+            "is no name of an image",
+            "NAME:TAG",
+        ),
+        (
+            "podman",
+            "Error: inspecting object: eng:1: image not known",
+            "has no image 'eng:1'",
+            "podman pull eng:1",
+        ),
         ("docker", "of the engine", "its own", ""),
         (
             "docker",

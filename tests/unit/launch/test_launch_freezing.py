@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from pytest_llmperf import clock
+from pytest_llmperf.errors import ServerError
 from pytest_llmperf.launch.freezing import freeze, thaw
 from pytest_llmperf.launch.tree import process_ids
 
@@ -55,6 +56,27 @@ def test_all_of_it_stands_still_and_goes_on(family: int) -> None:
     assert psutil.Process(child).cpu_times().user == before
     thaw(family)
     wait_for(family, stopped=False)
+
+
+def test_what_cannot_be_seen_is_not_held_still_in_silence() -> None:
+    with pytest.raises(ServerError, match="cannot be held still") as caught:
+        freeze(0)
+    assert "without --llmperf-side-by-side" in caught.value.remedy
+    thaw(0)
+
+
+def test_what_is_another_users_is_not_held_still_in_silence(
+    family: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_pid: int, _number: int) -> None:
+        raise PermissionError("Operation not permitted")
+
+    monkeypatch.setattr("os.kill", refused)
+    with pytest.raises(ServerError, match="cannot be held still") as caught:
+        freeze(family)
+    assert "Operation not permitted" in caught.value.cause
+    thaw(family)
+    monkeypatch.undo()
 
 
 def test_what_has_ended_is_let_be() -> None:
