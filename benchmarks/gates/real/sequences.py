@@ -1,6 +1,7 @@
 """Sequences of launches of real SGLang, each judged by pytest as any user's suite is.
 
-    python -m benchmarks.gates.real.sequences losses --side-by-side --count 10
+    python -m benchmarks.gates.real.sequences sleeps --side-by-side --runs 16 --count 5
+    python -m benchmarks.gates.real.sequences computes --side-by-side --runs 16 --count 5
     python -m benchmarks.gates.real.sequences alike --count 5
     python -m benchmarks.gates.real.sequences alike --count 5 --pin off
 
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--pin", choices=("auto", "off"), default="auto")
     parser.add_argument("--side-by-side", action="store_true")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=12, help="at most")
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--reports", type=Path, default=Path(".build/real"), help="kept whole here")
     asked = parser.parse_args(argv)
@@ -60,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         model = _model(Path(scratch))
         for _ in range(asked.count):
             options = ["--llmperf-pin", asked.pin, "--llmperf-runs", str(asked.runs)]
+            options += ["--llmperf-pairs", str(asked.pairs)]
             options += ["--llmperf-side-by-side"] if asked.side_by_side else []
             line = _sequence(asked.suite, options, model, asked.reports)
             with out.open("a", encoding="utf-8") as file:

@@ -21,13 +21,12 @@ from pytest_llmperf.gates.stats import t_quantile
 RESULTS = Path(__file__).parents[1] / "results"
 _CONFIDENCE = 0.95
 _PLANTED = {
-    "test_ten_percent_by_sleeping": "10 % of the step, sleeping",
-    "test_ten_percent_by_computing": "10 % of the step, computing",
-    "test_five_percent_by_sleeping": "5 % of the step, sleeping",
-    "test_five_percent_by_computing": "5 % of the step, computing",
-    "test_unchanged": "nothing, beside those",
-    "test_one_load": "nothing",
-    "test_another_load": "nothing",
+    "test_sleeps.py::test_ten_percent": "10 % of the step, sleeping",
+    "test_computes.py::test_ten_percent": "10 % of the step, computing",
+    "test_sleeps.py::test_five_percent": "5 % of the step, sleeping",
+    "test_computes.py::test_five_percent": "5 % of the step, computing",
+    "test_alike.py::test_one_load": "nothing",
+    "test_alike.py::test_another_load": "nothing",
 }
 
 
@@ -81,7 +80,7 @@ def rows() -> dict[tuple[str, str, str], Row]:
     for line in lines():
         kinds: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
         for gate in line["gates"]:
-            planted = _PLANTED[gate["test"].partition("::")[2]]
+            planted = _PLANTED[gate["test"]]
             kinds.setdefault((planted, _percent(gate["loss_to_catch"]), _how(line)), []).append(
                 gate
             )

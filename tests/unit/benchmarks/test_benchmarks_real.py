@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def gate(test: str, verdict: str, **more: Any) -> dict[str, Any]:
     return {
-        "test": f"test_x.py::{test}", "metric": "output_throughput", "verdict": verdict,
+        "test": test, "metric": "output_throughput", "verdict": verdict,
         "loss_to_catch": 0.1, "loss": 0.08, "sigma": 0.04, "n_pairs": 6, **more,
     }  # fmt: skip
 
@@ -30,10 +30,10 @@ def test_gates_are_counted_by_what_was_planted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(summary, "RESULTS", tmp_path)
-    caught = gate("test_ten_percent_by_sleeping", "fail")
-    missed = gate("test_ten_percent_by_sleeping", "inconclusive", n_pairs=16, sigma=None)
-    quiet = gate("test_unchanged", "pass", loss=-0.01)
-    (tmp_path / "real-losses.jsonl").write_text(
+    caught = gate("test_sleeps.py::test_ten_percent", "fail")
+    missed = gate("test_sleeps.py::test_ten_percent", "inconclusive", n_pairs=16, sigma=None)
+    quiet = gate("test_alike.py::test_one_load", "pass", loss=-0.01)
+    (tmp_path / "real-sleeps.jsonl").write_text(
         f"{line(caught, quiet)}\n{line(missed)}\n{json.dumps({'options': [], 'gates': []})}\n"
     )
     _, _, ten, nothing = summary.table()
@@ -42,7 +42,7 @@ def test_gates_are_counted_by_what_was_planted(
     )
     assert "| 1 | 0 | 1 |" in ten
     assert "| 11.0 | 4.0 % | 8.0 % |" in ten
-    assert nothing.startswith("| nothing, beside those | 10 % |")
+    assert nothing.startswith("| nothing | 10 % |")
     assert "| 0 | 1 | 0 |" in nothing
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from asked import ARGS, UNCHANGED, load
+from asked import ALSO_UNCHANGED, ARGS, ENV, MODEL, UNCHANGED, load
 
 if TYPE_CHECKING:
     from pytest_llmperf import LlmPerf
 
 pytestmark = [
     pytest.mark.llm_server(
-        "sglang", model="small-r1-distill-qwen", args=ARGS, reference={"args": ARGS}
+        "sglang", model=MODEL, args=ARGS, env=ENV, reference={"args": ARGS, "env": ENV}
     ),
     pytest.mark.llm_no_regression(
         output_throughput="20%", tpot_mean="20%", e2e_mean="20%", ttft_mean="40%"
@@ -25,6 +25,6 @@ def test_one_load(llm_perf: LlmPerf) -> None:
     llm_perf.run()
 
 
-@load(UNCHANGED + 16)
+@load(ALSO_UNCHANGED)
 def test_another_load(llm_perf: LlmPerf) -> None:
     llm_perf.run()

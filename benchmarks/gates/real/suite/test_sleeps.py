@@ -1,0 +1,25 @@
+"""Losses planted inside SGLang's step, which sleeps longer; compared with SGLang as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from asked import FIVE_PERCENT, TEN_PERCENT, load, slowed
+
+if TYPE_CHECKING:
+    from pytest_llmperf import LlmPerf
+
+pytestmark = slowed("sleep")
+
+
+@load(TEN_PERCENT)
+@pytest.mark.llm_no_regression(output_throughput="10%", tpot_mean="10%")
+def test_ten_percent(llm_perf: LlmPerf) -> None:
+    llm_perf.run()
+
+
+@load(FIVE_PERCENT)
+@pytest.mark.llm_no_regression(output_throughput="5%", tpot_mean="5%")
+def test_five_percent(llm_perf: LlmPerf) -> None:
+    llm_perf.run()
