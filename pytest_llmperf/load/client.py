@@ -103,7 +103,8 @@ class LoadClient:
         return tuple(child.pid for child in self._children)
 
     def prepare(self, workload: Workload) -> None:
-        """Learn how to ask for exact lengths and try the workload once; outside any window.
+        """Learn how to ask for exact lengths and try the workload once; outside any window. Does
+        nothing for a workload that was prepared before.
 
         Raises :class:`ServerError`, quoting the server, when it will not serve the workload.
         """
@@ -111,6 +112,8 @@ class LoadClient:
 
         if not self._children:
             raise ClientError("the load client is closed")
+        if workload in self._prepared:
+            return
         first = self._children[0]
         first.tell(Prepare(workload))
         prepared = first.hear(workload.request_timeout_s + SILENCE_S)

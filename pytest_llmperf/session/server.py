@@ -63,6 +63,7 @@ class LiveServer:
     runs: dict[Workload, list[Run]] = field(default_factory=dict)
     cold_ttft_ms: float | None = None
     fingerprint: Fingerprint | None = None
+    _kept_client: LoadClient | None = None
     _cold_asked: bool = False
     _fingerprint_asked: bool = False
 
@@ -125,7 +126,7 @@ class LiveServer:
         self._ask_cold(workload)
         if fingerprint:
             self._take_fingerprint(workload)
-        with self._loading(), self._client(processes) as client:
+        with self._loading(), self._client(processes, kept=turn is not None) as client:
             on_progress(None, None)
             client.prepare(workload)
             runs = self.runs.setdefault(workload, [])
@@ -279,7 +280,23 @@ class LiveServer:
             self.check()
             raise
 
-    def _client(self, processes: int | None) -> LoadClient:
+    @contextmanager
+    def _client(self, processes: int | None, *, kept: bool = False) -> Iterator[LoadClient]:
+        """A client, closed again unless it is ``kept`` for the turns to come: to start one and to
+        try the workload takes longer than a short run."""
+        client = self._kept_client or self._new_client(processes)
+        self._kept_client = None
+        try:
+            yield client
+        except BaseException:
+            client.close()
+            raise
+        if kept:
+            self._kept_client = client
+        else:
+            client.close()
+
+    def _new_client(self, processes: int | None) -> LoadClient:
         target = Target(
             url=self.url,
             model=self.identity.model or "",
@@ -302,6 +319,9 @@ class LiveServer:
 
     def stop(self) -> None:
         """Stop the server if we started it; safe to call twice."""
+        client, self._kept_client = self._kept_client, None
+        if client is not None:
+            client.close()
         if self.process is not None:
             self.process.stop()
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import psutil
 import pytest
 
 from pytest_llmperf.engines.base import Engine
 from pytest_llmperf.engines.sim import Sim
 from pytest_llmperf.errors import ServerError
 from pytest_llmperf.launch.process import ServerProcess
+from pytest_llmperf.load.client import LoadClient, Target
 from pytest_llmperf.load.declare.workloads import make_workload
 from pytest_llmperf.metrics.bounds import HealthBounds
 from pytest_llmperf.records import (
@@ -206,3 +208,33 @@ def test_only_the_first_request_of_a_launch_is_cold(server: FakeServer) -> None:
 def test_a_launch_whose_first_workload_is_served_tells_its_cold_request(server: FakeServer) -> None:
     (run,) = measure(live(server, launched=True), TINY)
     assert (run.metrics["cold_ttft"].value or 0) > 0
+
+
+def test_turns_share_a_client_until_the_server_is_stopped(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[LoadClient] = []
+    open_ = LoadClient.__init__
+
+    def counted(client: LoadClient, target: Target, **how: Any) -> None:
+        opened.append(client)
+        open_(client, target, **how)
+
+    monkeypatch.setattr(LoadClient, "__init__", counted)
+    on = live(server)
+    twice = replace(TINY, runs=2)
+    sent = []
+    for turn in range(2):
+        before = len(server.truth)
+        on.measure(twice, lambda *_: None, bounds=LENIENT, processes=1, turn=turn)
+        sent.append(len(server.truth) - before)
+    # the second turn sends its own requests and no more: nothing is tried or warmed up again
+    assert sent[1] == TINY.requests < sent[0]
+    assert [run.index for run in on.runs[twice]] == [0, 1]
+    (kept,) = opened
+    (pid,) = kept.pids
+    on.stop()
+    assert not psutil.pid_exists(pid)
+    measure(on, TINY)
+    assert len(opened) == 2
+    assert opened[1].pids == ()
