@@ -1,9 +1,9 @@
 """Sequences of launches of real SGLang, each judged by pytest as any user's suite is.
 
-    python -m benchmarks.gates.real.sequences sleeps --side-by-side --runs 16 --count 5
-    python -m benchmarks.gates.real.sequences computes --side-by-side --runs 16 --count 5
-    python -m benchmarks.gates.real.sequences alike --count 5
-    python -m benchmarks.gates.real.sequences alike --count 5 --pin off
+    python -m benchmarks.gates.real.sequences sleeps --side-by-side --runs 16 --pairs 20 --count 5
+    python -m benchmarks.gates.real.sequences computes --side-by-side --runs 16 --pairs 20 --count 5
+    python -m benchmarks.gates.real.sequences alike --side-by-side --runs 16 --count 5
+    python -m benchmarks.gates.real.sequences alike --pin off --count 4
 
 Every sequence that was begun is one line of ``results/real-<suite>.jsonl``: verdicts, and the
 values of each pair. None is repeated; one that broke is kept with what it said.

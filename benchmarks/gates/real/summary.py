@@ -90,8 +90,10 @@ def rows() -> dict[tuple[str, str, str], Row]:
 
 
 def lines() -> Iterator[Mapping[str, Any]]:
+    """Every sequence but those that were tried before it was settled what a sequence is."""
     for path in sorted(RESULTS.glob("real-*.jsonl")):
-        yield from map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        every = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        yield from (line for line in every if "trial" not in line)
 
 
 def _how(line: Mapping[str, Any]) -> str:

@@ -35,6 +35,7 @@ def test_gates_are_counted_by_what_was_planted(
     quiet = gate("test_alike.py::test_one_load", "pass", loss=-0.01)
     (tmp_path / "real-sleeps.jsonl").write_text(
         f"{line(caught, quiet)}\n{line(missed)}\n{json.dumps({'options': [], 'gates': []})}\n"
+        f"{json.dumps({'trial': 'why', 'options': [], 'gates': [caught]})}\n"
     )
     _, _, ten, nothing = summary.table()
     assert ten.startswith(

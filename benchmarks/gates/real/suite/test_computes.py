@@ -14,12 +14,12 @@ pytestmark = slowed("compute")
 
 
 @load(TEN_PERCENT)
-@pytest.mark.llm_no_regression(output_throughput="10%", tpot_mean="10%")
+@pytest.mark.llm_no_regression(output_throughput="10%", e2e_mean="10%")
 def test_ten_percent(llm_perf: LlmPerf) -> None:
     llm_perf.run()
 
 
 @load(FIVE_PERCENT)
-@pytest.mark.llm_no_regression(output_throughput="5%", tpot_mean="5%")
+@pytest.mark.llm_no_regression(output_throughput="5%", e2e_mean="5%")
 def test_five_percent(llm_perf: LlmPerf) -> None:
     llm_perf.run()
