@@ -35,6 +35,8 @@ def server_from(
     python: str | None = None,
     url: str | None = None,
     image: str | None = None,
+    devices: int | str | Sequence[int | str] | None = None,
+    nodes: int | None = None,
     reference: Mapping[str, Any] | None = None,
 ) -> ServerRequest:
     """The server of ``llm_server(...)``. Raises UsageMistake for what cannot be meant."""
@@ -58,12 +60,14 @@ def server_from(
         timeout_s=_seconds(timeout) if timeout is not None else None,
         url=check_url(url) if url else None,
         image=image,
+        devices=_chosen_devices(engine, devices),
+        nodes=_number_of_nodes(engine, nodes, image),
     )
     if reference is None:
         return request
     own: dict[str, Any] = {"engine": engine, "model": model, "args": args, "env": env}
     own |= {"accelerator": accelerator, "timeout": timeout, "python": python, "url": url}
-    own |= {"image": image}
+    own |= {"image": image, "devices": devices, "nodes": nodes}
     return replace(request, reference=_reference_server(own, reference))
 
 
@@ -78,6 +82,42 @@ def _check_image(engine: str, image: object) -> None:
         )
 
 
+def _chosen_devices(engine: str, devices: object) -> int | tuple[str, ...] | None:
+    """How many devices, or the entries of which."""
+    if devices is None:
+        return None
+    said = f"llm_server({engine!r}, devices={devices!r})"
+    if engine == "endpoint":
+        raise UsageMistake(f"{said}: what runs already keeps its devices; leave devices= out.")
+    if isinstance(devices, int) and not isinstance(devices, bool) and devices > 0:
+        return devices
+    words = devices.split(",") if isinstance(devices, str) else devices
+    if isinstance(words, list | tuple):
+        entries = tuple(str(word).strip() for word in words)
+        if entries and all(entries) and not any(isinstance(word, bool) for word in words):
+            return entries
+    raise UsageMistake(
+        f'{said}: expected how many devices, such as 2, or which, such as "0,1" (positions among '
+        "the visible ones, or identities)."
+    )
+
+
+def _number_of_nodes(engine: str, nodes: object, image: str | None) -> int | None:
+    if nodes is None:
+        return None
+    said = f"llm_server({engine!r}, nodes={nodes!r})"
+    if not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1:
+        raise UsageMistake(f"{said}: expected a whole number of at least 1.")
+    if engine == "endpoint":
+        raise UsageMistake(f"{said}: what runs already keeps its nodes; leave nodes= out.")
+    if image is not None and nodes > 1:
+        raise UsageMistake(
+            f"{said}: ranks are not started in containers; leave image= out, or start them "
+            "yourself and attach with --llmperf-url."
+        )
+    return nodes if nodes > 1 else None
+
+
 def _reference_server(own: Mapping[str, Any], reference: Mapping[str, Any]) -> ServerRequest:
     """The server of ``llm_server(reference={...})``: like its own but for what is named."""
     if not reference or not hasattr(reference, "items"):
@@ -89,8 +129,8 @@ def _reference_server(own: Mapping[str, Any], reference: Mapping[str, Any]) -> S
         if key not in own:
             raise UsageMistake(f"llm_server(reference=...) has no {key!r}.{nearest(key, own)}")
     said = {**own, **reference}
-    if said["engine"] == "endpoint" and "image" not in reference:
-        said["image"] = None
+    if said["engine"] == "endpoint":
+        said |= {name: None for name in ("image", "devices", "nodes") if name not in reference}
     if bool(said["image"]) != bool(own["image"]) and "python" not in reference:
         said["python"] = None  # an interpreter in an image is none outside of it
     if "url" in reference and "engine" not in reference:

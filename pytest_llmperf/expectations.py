@@ -16,6 +16,7 @@ from pytest_llmperf.errors import UsageMistake, nearest
 from pytest_llmperf.load.declare.fields import ALIASES, FIELDS
 from pytest_llmperf.metrics import units
 from pytest_llmperf.records import MERGE_BASE, Limit, RegressionGate, ServerRequest, Workload
+from pytest_llmperf.redact import redact_text
 from pytest_llmperf.settings import Settings
 
 _GATE_MARKERS = ("llm_floor", "llm_ceiling", "llm_no_regression")
@@ -164,7 +165,8 @@ def _referred(request: ServerRequest, settings: Settings) -> ServerRequest | Non
         )
     if said.image is not None and request.url is not None:
         raise UsageMistake(
-            f"--llmperf-reference-image={said.image}: what runs already at {request.url} is not "
+            f"--llmperf-reference-image={said.image}: what runs already at "
+            f"{redact_text(request.url)} is not "
             "compared with what is launched here; give --llmperf-reference-url."
         )
     image = said.image or (None if said.build or said.python else request.image)
@@ -206,8 +208,9 @@ def check_urls(items: Sequence[pytest.Item], settings: Settings) -> None:
     }
     if len(asked) > 1:
         names = ", ".join(sorted(f"{one.engine} with {one.model}" for one in asked))
+        url = redact_text(settings.urls[""])
         raise UsageMistake(
-            f"--llmperf-url {settings.urls['']} would stand for {len(asked)} servers ({names}); "
+            f"--llmperf-url {url} would stand for {len(asked)} servers ({names}); "
             "say which model it serves, --llmperf-url MODEL=URL, and name one for each."
         )
 
@@ -298,13 +301,15 @@ def _regressions(item: pytest.Item, source: str) -> list[RegressionGate]:
     gates: dict[str, RegressionGate] = {}
     for mark in item.iter_markers("llm_no_regression"):
         allow = mark.kwargs.get("allow")
-        for name, value in _metric_keywords(mark, also=("allow",)).items():
+        held = _held(mark.kwargs.get("subject", ()))
+        for name, value in _metric_keywords(mark, also=("allow", "subject")).items():
             units.resolve(name)
             gate = RegressionGate(
                 metric=name,
                 loss_to_catch=units.parse_loss(value, f"llm_no_regression({name}"),
                 allow=0.0 if allow is None else units.parse_loss(allow, "llm_no_regression(allow"),
                 source=f"gate set in {source}",
+                subject=held,
             )
             if gate.allow >= gate.loss_to_catch:
                 raise UsageMistake(
@@ -313,6 +318,17 @@ def _regressions(item: pytest.Item, source: str) -> list[RegressionGate]:
                 )
             gates.setdefault(name, gate)
     return list(gates.values())
+
+
+def _held(given: object) -> tuple[str, ...]:
+    """The facts that ``subject=`` names."""
+    names = (given,) if isinstance(given, str) else given
+    if isinstance(names, list | tuple) and all(isinstance(n, str) and n.strip() for n in names):
+        return tuple(dict.fromkeys(name.strip() for name in names))
+    raise UsageMistake(
+        f"llm_no_regression(subject={given!r}): expected names of facts that must not differ, such "
+        'as subject=("engine_version", "dtype").'
+    )
 
 
 def _metric_keywords(mark: pytest.Mark, *, also: Sequence[str]) -> dict[str, Any]:

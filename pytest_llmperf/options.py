@@ -15,8 +15,10 @@ TOOLS = ("docker", "podman")
 
 MARKERS = {
     "llm_server": "llm_server(engine, *, model, args, env, accelerator, timeout, python, image, "
-    "reference): the server this test needs; tests that ask for the same one share a launch. "
-    "image='NAME:TAG' starts it in a container. "
+    "devices, nodes, reference): the server this test needs; tests that ask for the same one share "
+    "a launch. "
+    "image='NAME:TAG' starts it in a container. devices=2 or '0,1' says how many or which devices "
+    "it is given (default: as many as its arguments use). nodes=2 spreads it over two. "
     "reference={'args': ...} says how the server that llm_no_regression compares it with differs.",
     "llm_workload": "llm_workload(name, **fields): what is asked of the server: a preset (chat, "
     "reasoning, summarize, mlperf-r1, shared-prefix, sessions), a .json or .jsonl file of prompts "
@@ -29,8 +31,10 @@ MARKERS = {
     "a metric is lower, e.g. llm_floor(output_throughput='1800 tok/s', on='RTX 4090').",
     "llm_ceiling": "llm_ceiling(metric='value unit', ..., on=None, remote=False): the test fails "
     "when a metric is higher, e.g. llm_ceiling(ttft_p95='400 ms').",
-    "llm_no_regression": "llm_no_regression(metric='loss to catch', ..., allow=None): compare with "
-    "an accepted level or a reference, e.g. llm_no_regression(output_throughput='3%').",
+    "llm_no_regression": "llm_no_regression(metric='loss to catch', ..., allow=None, subject=()): "
+    "compare with an accepted level or a reference, e.g. llm_no_regression(output_throughput='3%')."
+    " subject=('engine_version', 'dtype') names facts of the server that are held fixed: where "
+    "they differ, the gate is refused.",
 }
 
 
@@ -38,6 +42,8 @@ MARKERS = {
 INI = {
     "llmperf": ("on", "off, smoke or on; see --llmperf"),
     "llmperf_launches": ("1", "default of --llmperf-launches"),
+    "llmperf_hosts": ("", "default of --llmperf-hosts"),
+    "llmperf_node_command": ("", "default of --llmperf-node-command"),
     "llmperf_runs": ("3", "default of --llmperf-runs"),
     "llmperf_family": (
         "0",
@@ -68,6 +74,7 @@ INI = {
     "llmperf_pin": ("auto", "default of --llmperf-pin"),
     "llmperf_store": ("", "default of --llmperf-store"),
     "llmperf_pairs": ("12", "default of --llmperf-pairs"),
+    "llmperf_prices": ("", "default of --llmperf-prices; a path is relative to the ini file"),
     "llmperf_cache_dir": (
         "",
         "where models made on the spot are kept (default: pytest-llmperf under the user's cache)",
@@ -89,6 +96,31 @@ def add_options(parser: pytest.Parser) -> None:
         "--llmperf-report",
         metavar="PATH",
         help="write the JSON report here, also when tests fail or the run is interrupted",
+    )
+    group.addoption(
+        "--llmperf-html",
+        metavar="PATH",
+        help="write the report as one HTML page with charts, to be opened by any browser",
+    )
+    group.addoption(
+        "--llmperf-export",
+        action="append",
+        default=[],
+        metavar="KIND:PATH",
+        help="write the report in another tool's format as well: bencher, github-action-benchmark, "
+        "gitlab, llmd, markdown, openmetrics, otava, pytest-benchmark, pytorch-oss, sglang-dump; "
+        "repeat it for several",
+    )
+    group.addoption(
+        "--llmperf-markdown",
+        metavar="PATH",
+        help="write the verdicts as Markdown for a pull request's comment",
+    )
+    group.addoption(
+        "--llmperf-github",
+        action="store_true",
+        help="in GitHub Actions, add the verdicts to the step's summary and a note to the line of "
+        "each marker whose gate does not pass; elsewhere this changes nothing",
     )
     group.addoption(
         "--llmperf-launches",
@@ -131,7 +163,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--llmperf-accelerator",
         metavar="NAME",
-        help="run on this kind of accelerator (nvidia, amd, ascend, cpu) instead of the one found",
+        help="run on this kind of accelerator (nvidia, amd, ascend, intel, cpu) instead of the one "
+        "found",
     )
     group.addoption(
         "--llmperf-python",
@@ -143,6 +176,18 @@ def add_options(parser: pytest.Parser) -> None:
         choices=TOOLS,
         help="what runs the containers of llm_server(image=...) (default: docker where it is "
         "installed, else podman)",
+    )
+    group.addoption(
+        "--llmperf-hosts",
+        metavar="A,B",
+        help="the nodes of servers with llm_server(nodes=...), this machine first, by names that "
+        "they reach each other by (default: all ranks run here)",
+    )
+    group.addoption(
+        "--llmperf-node-command",
+        metavar="COMMAND",
+        help="how to run something on another of them: a command with {host} and {command} in it, "
+        "such as 'ssh -tt {host} {command}'; what it started must end when it ends",
     )
     group.addoption(
         "--llmperf-server-timeout",
@@ -289,6 +334,12 @@ def add_options(parser: pytest.Parser) -> None:
         "--llmperf-lock-dir",
         metavar="DIR",
         help="where the lock of each accelerator lies; containers that share one must share this",
+    )
+    group.addoption(
+        "--llmperf-prices",
+        metavar="FILE",
+        help="what accelerators cost an hour: a dated JSON file of your own, for "
+        "cost_per_million_output_tokens",
     )
     group.addoption(
         "--llmperf-no-progress",

@@ -16,6 +16,7 @@ _SECRET_NAME = re.compile(
 )
 _IN_TEXT = (
     (re.compile(r"(?<=://)[^/@\s]+(?=@)"), HIDDEN),
+    (re.compile(r"(?<=://)([^\s?'\"]*)\?[^\s'\"]+"), rf"\1?{HIDDEN}"),
     (re.compile(r"\b(Bearer|bearer|Basic)\s+[\w.~+/=-]{8,}"), rf"\1 {HIDDEN}"),
 )
 _FLAG_IN_TEXT = re.compile(r"(?<!\S)(--?[A-Za-z][\w-]*)([= ])(?!--)(\S+)")
@@ -27,7 +28,7 @@ def is_secret(name: str) -> bool:
 
 
 def redact_text(text: str) -> str:
-    """``text`` without the credentials of URLs and of authorization headers."""
+    """``text`` without the credentials and queries of URLs and those of authorization headers."""
     for pattern, instead in _IN_TEXT:
         text = pattern.sub(instead, text)
     return text

@@ -10,18 +10,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import pytest
 
 from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.launch.reach import check_template
 from pytest_llmperf.metrics.bounds import HealthBounds
+from pytest_llmperf.metrics.prices import Prices, read_prices
 from pytest_llmperf.metrics.questions import read_questions
 from pytest_llmperf.options import MODES, PIN
 from pytest_llmperf.records import Question
+from pytest_llmperf.redact import redact_text
+from pytest_llmperf.report.exports import split
+from pytest_llmperf.report.html import can_write_pages
 
 Mode = Literal["off", "smoke", "on"]
 QualityMode = Literal["off", "advise", "fail"]
+#: Where keys of endpoints are looked for; never an option, which processes and reports show.
+API_KEY_VARIABLE = "LLMPERF_API_KEY"
+REFERENCE_API_KEY_VARIABLE = "LLMPERF_REFERENCE_API_KEY"
 #: How many questions each side is asked unless an option says otherwise.
 _QUESTIONS = 64
 #: With fewer nothing can be decided: see gates.design.
@@ -85,8 +93,12 @@ class Settings:
     whose gates must all have run. ``calibrate`` measures noise and judges nothing. ``limits_from``
     is the git ref whose limits count; ``anchor`` is the release that comparisons go on with night
     by night; ``declarations`` is where another process of ours wants to read what is declared.
-    ``health`` says when a run is not the server's. ``quality`` says what
-    becomes of servers that do not say the same, ``questions`` is what each of them is to answer.
+    ``hosts`` are the nodes that servers are spread over, this one first, and ``node_command``
+    reaches the others.
+    ``health`` says when a run is not the server's; ``prices`` is what accelerators cost.
+    ``quality`` says what becomes of servers that do not say the same, ``questions`` is what each of
+    them is to answer. ``exports`` are kinds and paths of other formats, ``markdown`` is where the
+    comment goes, ``html`` where the page does, ``github`` says that a workflow is to be told.
     """
 
     mode: Mode
@@ -98,6 +110,8 @@ class Settings:
     accelerator: str | None
     python: str | None
     container: str | None = None
+    hosts: tuple[str, ...] = ()
+    node_command: tuple[str, ...] = ()
     server_timeout_s: float | None
     client_processes: int | None
     pin: bool = True
@@ -123,8 +137,18 @@ class Settings:
     family_alpha: float = FAMILY_ALPHA
     launch_cv: float = 0.03
     health: HealthBounds = field(default_factory=HealthBounds)
+    prices: Prices | None = None
     quality: QualityMode = "advise"
     questions: tuple[Question, ...] = ()
+    exports: tuple[tuple[str, Path], ...] = ()
+    markdown: Path | None = None
+    html: Path | None = None
+    github: bool = False
+
+    @property
+    def told_in_files(self) -> bool:
+        """Whether somebody waits for a file, even where no perf test ran."""
+        return any((self.report, self.markdown, self.html, self.exports))
 
     @property
     def checkouts_dir(self) -> Path:
@@ -147,6 +171,8 @@ class Settings:
             accelerator=option("llmperf_accelerator"),
             python=option("llmperf_python"),
             container=option("llmperf_container"),
+            hosts=_hosts(config),
+            node_command=_node_command(config),
             server_timeout_s=option("llmperf_server_timeout"),
             client_processes=_processes(option("llmperf_client_processes")),
             pin=_pin(option("llmperf_pin") or config.getini("llmperf_pin")),
@@ -170,8 +196,13 @@ class Settings:
             anchor=_anchor(config),
             family_alpha=FAMILY_ALPHA * (1.0 if option("llmperf_anchor") is None else ANCHOR_SHARE),
             health=_health(config),
+            prices=_prices(config),
             quality=option("llmperf_quality") or "advise",
             questions=_questions(config),
+            exports=_exports(config),
+            markdown=_path(config, option("llmperf_markdown")),
+            html=_page(config, option("llmperf_html")),
+            github=bool(option("llmperf_github")),
         )
 
 
@@ -271,9 +302,37 @@ def _reference(config: pytest.Config) -> ReferenceOptions:
         ref=config.getoption("llmperf_reference_ref"),
         python=_interpreter(config, python) if python else None,
         args=None if args is None else tuple(_split(args, "--llmperf-reference-args")),
-        url=check_url(url) if url else None,
+        url=check_url(url, key=REFERENCE_API_KEY_VARIABLE) if url else None,
         image=None if image is None else check_image(image, "--llmperf-reference-image="),
     )
+
+
+def _hosts(config: pytest.Config) -> tuple[str, ...]:
+    text = str(config.getoption("llmperf_hosts") or config.getini("llmperf_hosts"))
+    hosts = tuple(host.strip() for host in text.split(",")) if text.strip() else ()
+    if not all(hosts) or len(set(hosts)) < len(hosts):
+        raise UsageMistake(
+            f"--llmperf-hosts={text}: expected the names of nodes, each once, such as "
+            "--llmperf-hosts node-a,node-b."
+        )
+    return hosts
+
+
+def _node_command(config: pytest.Config) -> tuple[str, ...]:
+    given = config.getoption("llmperf_node_command") or config.getini("llmperf_node_command")
+    if not given:
+        if len(_hosts(config)) > 1:
+            raise UsageMistake(
+                f"--llmperf-hosts={','.join(_hosts(config))} says which nodes there are; say how "
+                'to reach them with --llmperf-node-command, such as "ssh -tt {host} {command}".'
+            )
+        return ()
+    if not _hosts(config):
+        raise UsageMistake(
+            f"--llmperf-node-command={given!r} says how to reach nodes; say which there are with "
+            "--llmperf-hosts, this machine first."
+        )
+    return check_template(str(given), "--llmperf-node-command")
 
 
 def _interpreter(config: pytest.Config, text: str) -> str:
@@ -381,6 +440,16 @@ def _health(config: pytest.Config) -> HealthBounds:
     )
 
 
+def _prices(config: pytest.Config) -> Prices | None:
+    """As the command line names it, from where pytest was started; as the ini file, from there."""
+    if given := config.getoption("llmperf_prices"):
+        return read_prices(config.invocation_params.dir / given, f"--llmperf-prices={given}")
+    if given := str(config.getini("llmperf_prices")):
+        path = config.rootpath / Path(given).expanduser()
+        return read_prices(path, f"ini value llmperf_prices = {given}")
+    return None
+
+
 def _bound(
     config: pytest.Config, name: str, units: Mapping[str, float], example: str
 ) -> float | None:
@@ -396,6 +465,27 @@ def _bound(
     return float(match[1]) * units[match[2]]
 
 
+def _exports(config: pytest.Config) -> tuple[tuple[str, Path], ...]:
+    given = [split(text, "--llmperf-export") for text in config.getoption("llmperf_export")]
+    places = [text for _, text in given]
+    files = [
+        config.getoption(name) for name in ("llmperf_report", "llmperf_markdown", "llmperf_html")
+    ]
+    for place in places:
+        if [*places, *files].count(place) > 1:
+            raise UsageMistake(
+                f"--llmperf-export: two things are to be written to {place}; name another path."
+            )
+    return tuple((kind, config.invocation_params.dir / text) for kind, text in given)
+
+
+def _page(config: pytest.Config, text: str | None) -> Path | None:
+    """Told before anything is measured, what it takes is missing."""
+    if text:
+        can_write_pages()
+    return _path(config, text)
+
+
 def _path(config: pytest.Config, text: str | None) -> Path | None:
     return config.invocation_params.dir / text if text else None
 
@@ -407,17 +497,35 @@ def _cache_dir(config: pytest.Config) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "pytest-llmperf"
 
 
-def check_url(url: str) -> str:
-    """``url`` without a trailing slash. Raises UsageMistake for one that cannot be attached to."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageMistake(f"{url!r} is not the URL of an endpoint; write http://host:port.")
+def check_url(url: str, *, key: str = API_KEY_VARIABLE) -> str:
+    """``url`` without a trailing slash; ``key`` is the variable that its key belongs into. Raises
+    UsageMistake for one that cannot be attached to."""
+    parts = _parts(url)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageMistake(
+            f"{redact_text(url)!r} is not the URL of an endpoint; write http://host:port."
+        )
     if parts.username or parts.password:
         raise UsageMistake(
             f"the URL of {parts.hostname} holds credentials, which would show in reports; put the "
-            "key into the environment variable LLMPERF_API_KEY."
+            f"key into the environment variable {key}."
+        )
+    if "?" in url or "#" in url:
+        raise UsageMistake(
+            f"the URL of {parts.hostname} goes on after its path with '?' or '#', and the paths of "
+            "the API could not follow; write http://host:port/path, and put a key into the "
+            f"environment variable {key}."
         )
     return url.rstrip("/")
+
+
+def _parts(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None  # "http://host:port", as in a manual, or half an IPv6 address
+    return None if port == 0 else parts
 
 
 def check_image(image: object, where: str) -> str:

@@ -10,16 +10,26 @@ import contextlib
 import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 from pytest_llmperf.records import Accelerator, Device, Json, Scalar, Vendor
 
-from . import amd_sysfs
-from .base import MIB, RunTool, alike, number, run_tool, visible
+from . import amd_conditions, amd_sysfs
+from .base import (
+    MIB,
+    STEP_S,
+    RunTool,
+    first_answer,
+    number,
+    run_tool,
+    together,
+    visible,
+    whole,
+    within,
+)
 from .conditions import Watcher
 
 _KFD = Path("/sys/class/kfd/kfd/topology/nodes")
@@ -38,41 +48,78 @@ class AmdProbe:
     kfd: Path = _KFD
     pci: Path = _PCI
     vendor: Vendor = "amd"
+    limit_s: float = STEP_S
 
     def find(self, env: Mapping[str, str]) -> Accelerator | None:
-        devices, source = self._all()
-        shown = visible(devices, env.get("ROCR_VISIBLE_DEVICES"))
-        # HIP looks at the first of these that is set, and counts in what ROCr has left.
-        chosen = env.get("HIP_VISIBLE_DEVICES", env.get("CUDA_VISIBLE_DEVICES"))
-        return alike([gpu for gpu in visible(shown, chosen) if _serves(gpu)], source)
+        def shown(devices: Sequence[Device] | None) -> list[Device] | None:
+            if devices is None:
+                return None
+            left = visible(devices, env.get("ROCR_VISIBLE_DEVICES"))
+            # HIP looks at the first of these that is set, and counts in what ROCr has left.
+            chosen = env.get("HIP_VISIBLE_DEVICES", env.get("CUDA_VISIBLE_DEVICES"))
+            return [gpu for gpu in visible(left, chosen) if _serves(gpu)]
 
-    def _all(self) -> tuple[list[Device], str]:
+        return first_answer(
+            self.limit_s,
+            (
+                ("amdsmi", lambda: shown(self._by_library())),
+                ("amd-smi", lambda: shown(self._by_tool())),
+                ("sysfs", lambda: shown(amd_sysfs.devices_from_kfd(self.kfd, self.pci))),
+            ),
+        )
+
+    def _by_library(self) -> list[Device] | None:
         with _library(self.load) as library:
-            if library is not None:
-                return parse_static(_library_rows(library)), "amdsmi"
-        static = self._json("static")
-        if static:
-            listed = self._json("list", "-e") or self._json("list")
-            return parse_static(_joined(static, listed)), "amd-smi"
-        return amd_sysfs.devices_from_kfd(self.kfd, self.pci), "sysfs"
+            return None if library is None else parse_static(_library_rows(library))
 
-    def watching(self, accelerator: Accelerator) -> AbstractContextManager[Watcher | None]:  # noqa: ARG002 - see Probe
-        """Nothing is asked yet."""
-        return nullcontext()
+    def _by_tool(self) -> list[Device] | None:
+        static = self._json("static")
+        if not static:
+            return None
+        listed = self._json("list", "-e") or self._json("list")
+        return parse_static(_joined(static, listed))
+
+    @contextlib.contextmanager
+    def watching(self, accelerator: Accelerator) -> Iterator[Watcher | None]:
+        """Through the library; else through sysfs, which costs next to nothing; else the tool."""
+        devices = accelerator.devices
+        if accelerator.source == "amdsmi":
+            start = _Held(self.load)
+            library = within(self.limit_s, start.take)
+            if library is not None:
+                try:
+                    look = amd_conditions.by_library(library, devices)
+                    yield Watcher(look=look, period_s=amd_conditions.LIBRARY_S, source="amdsmi")
+                finally:
+                    within(self.limit_s, start.give_back)
+                return
+        yield amd_conditions.without_library(self.run, self.kfd, self.pci, devices)
 
     def memory_in_use(self, accelerator: Accelerator) -> int | None:
         numbers = [device.details.get("smi_index") for device in accelerator.devices]
+        asked: dict[str, Callable[[], int | None]] = {
+            "amdsmi": lambda: self._library_memory(numbers),
+            "amd-smi": lambda: parse_memory_used(self._json("metric", "--mem-usage"), numbers),
+        }
+
+        def kernel() -> int | None:
+            return amd_sysfs.memory_in_use(self.pci, accelerator.devices)
+
+        return within(self.limit_s, asked.get(accelerator.source, kernel))
+
+    def _library_memory(self, numbers: Sequence[Scalar]) -> int | None:
         with _library(self.load) as library:
-            if library is not None:
-                handles = library.amdsmi_get_processor_handles()
-                vram = library.AmdSmiMemoryType.VRAM
+            if library is None:
+                return None
+            handles = library.amdsmi_get_processor_handles()
+            vram = library.AmdSmiMemoryType.VRAM
+            try:
                 return sum(
                     int(library.amdsmi_get_gpu_memory_usage(handles[number], vram))
                     for number in numbers
                 )
-        if rows := self._json("metric", "--mem-usage"):
-            return parse_memory_used(rows, numbers)
-        return amd_sysfs.memory_in_use(self.pci, accelerator.devices)
+            except library.AmdSmiException:
+                return None
 
     def _json(self, *words: str) -> list[dict[str, Any]]:
         return parse_rows(self.run(["amd-smi", *words, "--json"]) or "")
@@ -90,8 +137,10 @@ def parse_rows(text: str) -> list[dict[str, Any]]:
         document = json.loads(text)
     except ValueError:
         return []
-    rows = document.get("gpu_data", []) if isinstance(document, dict) else document
-    return [row for row in rows if isinstance(row, dict) and "gpu" in row]
+    rows = document.get("gpu_data") if isinstance(document, dict) else document
+    if not isinstance(rows, list):
+        return []
+    return [row for row in rows if isinstance(row, dict) and whole(row.get("gpu")) is not None]
 
 
 def parse_static(rows: Sequence[Mapping[str, Any]]) -> list[Device]:
@@ -102,22 +151,20 @@ def parse_static(rows: Sequence[Mapping[str, Any]]) -> list[Device]:
 
 def parse_memory_used(rows: Sequence[Mapping[str, Any]], numbers: Sequence[Scalar]) -> int | None:
     """Bytes in use on the devices of these ``amd-smi`` numbers; ``None`` if one is not told."""
-    used = {row["gpu"]: _bytes(_dig(row, "mem_usage", "used_vram")) for row in rows}
-    amounts = [used.get(wanted) for wanted in numbers]
-    known = [amount for amount in amounts if amount is not None]
-    return sum(known) if len(known) == len(amounts) else None
+    used = {whole(row["gpu"]): bytes_of(dig(row, "mem_usage", "used_vram")) for row in rows}
+    return together([used.get(whole(wanted)) for wanted in numbers])
 
 
 def _joined(
     static: Sequence[dict[str, Any]], listed: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    by_number = {row["gpu"]: row for row in listed}
-    return [row | {"listed": by_number.get(row["gpu"], {})} for row in static]
+    by_number = {whole(row["gpu"]): row for row in listed}
+    return [row | {"listed": by_number.get(whole(row["gpu"]), {})} for row in static]
 
 
 def _hip_order(row: Mapping[str, Any]) -> tuple[float, float, int]:
     def rank(name: str) -> float:
-        value = number(_dig(row, "listed", name))
+        value = number(dig(row, "listed", name))
         return _LAST if value is None else value
 
     # HIP numbers devices as the kernel numbers its nodes; older tools tell only the latter.
@@ -125,25 +172,25 @@ def _hip_order(row: Mapping[str, Any]) -> tuple[float, float, int]:
 
 
 def _device(row: Mapping[str, Any], position: int) -> Device:
-    asic = row.get("asic", {})
-    bus = _dig(row, "bus", "bdf") or _dig(row, "listed", "bdf")
-    hip_uuid = _known(_dig(row, "listed", "hip_uuid"))
-    uuid = hip_uuid or _known(_dig(row, "listed", "uuid")) or f"amd-{bus}"
+    asic = row.get("asic")
+    asic = asic if isinstance(asic, Mapping) else {}
+    bus = dig(row, "bus", "bdf") or dig(row, "listed", "bdf")
+    hip_uuid = _known(dig(row, "listed", "hip_uuid"))
+    uuid = hip_uuid or _known(dig(row, "listed", "uuid")) or f"amd-{bus}"
     return Device(
         vendor="amd",
         product=_product(asic),
         index=position,
         uuid=str(uuid),
-        memory_bytes=_bytes(_dig(row, "vram", "size")),
+        memory_bytes=bytes_of(dig(row, "vram", "size")),
         details={
             "smi_index": int(row["gpu"]),
             "gfx": _known(asic.get("target_graphics_version")),
-            "driver": _known(
-                _dig(row, "driver", "version") or _dig(row, "driver", "driver_version")
-            ),
-            "power_limit_w": _power_limit(row.get("limit", {})),
-            "compute_partition": _known(_dig(row, "partition", "compute_partition")),
-            "memory_partition": _known(_dig(row, "partition", "memory_partition")),
+            "driver": _known(dig(row, "driver", "version") or dig(row, "driver", "driver_version")),
+            "power_limit_w": _power_limit(row.get("limit")),
+            "power_default_w": number(dig(row, "limit", "default_power", "value")),
+            "compute_partition": _known(dig(row, "partition", "compute_partition")),
+            "memory_partition": _known(dig(row, "partition", "memory_partition")),
             "bus": _known(bus),
         },
     )
@@ -160,7 +207,7 @@ def _product(asic: Mapping[str, Any]) -> str:
     return name
 
 
-def _power_limit(limit: Mapping[str, Any]) -> float | None:
+def _power_limit(limit: object) -> float | None:
     """The limit in force, in watts; its place has moved from version to version."""
     places = (
         ("ppt0", "socket_power_limit"),
@@ -169,55 +216,75 @@ def _power_limit(limit: Mapping[str, Any]) -> float | None:
         ("socket_power",),
         ("max_power",),
     )
-    values = (number(_dig(limit, *place, "value")) for place in places)
+    values = (number(dig(limit, *place, "value")) for place in places)
     return next((value for value in values if value), None)
 
 
-def _bytes(size: object) -> int | None:
+def bytes_of(size: object) -> int | None:
     """``{"value": 24560, "unit": "MB"}`` or a bare number of MB, which are MiB in fact."""
     value, unit = size, "MB"
     if isinstance(size, dict):
         value, unit = size.get("value"), str(size.get("unit", "MB"))
     amount = number(value)
-    scale = {"B": 1, "KB": 1024, "MB": MIB, "GB": 1024 * MIB}[unit.upper()]
-    return None if amount is None else round(amount * scale)
+    scale = {"B": 1, "KB": 1024, "MB": MIB, "GB": 1024 * MIB}.get(unit.upper())
+    return None if amount is None or scale is None else round(amount * scale)
 
 
 def _serves(device: Device) -> bool:
     return device.memory_bytes is None or device.memory_bytes >= _LEAST_MEMORY
 
 
-def _dig(row: Mapping[str, Any], *path: str) -> Any:
+def dig(row: object, *path: str) -> Any:
+    """What lies at a path of an answer, ``None`` where nothing does."""
     value: Any = row
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
     return value
 
 
-def _known(value: Any) -> Scalar:
-    return None if value in ("N/A", "", None) else cast(Scalar, value)
+def _known(value: object) -> Scalar:
+    if not isinstance(value, str | int | float) or value in ("N/A", ""):
+        return None
+    return value
 
 
 # --- the library -----------------------------------------------------------------------------
 
 
+@dataclass(slots=True)
+class _Held:
+    """The ``amdsmi`` library, started by ``take`` and ended by ``give_back``."""
+
+    load: Callable[[str], ModuleType]
+    library: Any = None
+
+    def take(self) -> Any:
+        """``None`` without it or without a driver."""
+        try:
+            library: Any = self.load("amdsmi")
+        except (ImportError, OSError, KeyError, AttributeError, RuntimeError):
+            return None  # the binding needs the library of the ROCm it was made for
+        try:
+            library.amdsmi_init()
+        except library.AmdSmiException:
+            return None
+        self.library = library
+        return library
+
+    def give_back(self) -> None:
+        with contextlib.suppress(self.library.AmdSmiException):
+            self.library.amdsmi_shut_down()
+
+
 @contextlib.contextmanager
 def _library(load: Callable[[str], ModuleType]) -> Iterator[Any]:
-    """The ``amdsmi`` library, started; ``None`` without it or without a driver."""
-    try:
-        library: Any = load("amdsmi")
-    except (ImportError, OSError, KeyError, AttributeError):
-        yield None  # the binding needs the library of the ROCm it was made for
-        return
-    try:
-        library.amdsmi_init()
-    except library.AmdSmiException:
-        yield None
-        return
+    held = _Held(load)
+    library = held.take()
     try:
         yield library
     finally:
-        library.amdsmi_shut_down()
+        if library is not None:
+            held.give_back()
 
 
 def _library_rows(library: Any) -> list[dict[str, Any]]:
@@ -234,7 +301,7 @@ def _library_row(library: Any, position: int, handle: Any) -> dict[str, Any]:
             return None
 
     total = ask("amdsmi_get_gpu_memory_total", library.AmdSmiMemoryType.VRAM)
-    power = number(_dig(ask("amdsmi_get_power_cap_info") or {}, "power_cap"))
+    caps = ask("amdsmi_get_power_cap_info")
     listed: dict[str, Json] = dict(ask("amdsmi_get_gpu_enumeration_info") or {})
     return {
         "gpu": position,
@@ -242,10 +309,18 @@ def _library_row(library: Any, position: int, handle: Any) -> dict[str, Any]:
         "bus": {"bdf": ask("amdsmi_get_gpu_device_bdf")},
         "driver": ask("amdsmi_get_gpu_driver_info") or {},
         "vram": {"size": {"value": total, "unit": "B"}},
-        "limit": {} if power is None else {"max_power": {"value": power / 1e6}},
+        "limit": {
+            "socket_power": {"value": _watts(dig(caps, "power_cap"))},
+            "default_power": {"value": _watts(dig(caps, "default_power_cap"))},
+        },
         "partition": {
             "compute_partition": ask("amdsmi_get_gpu_compute_partition"),
             "memory_partition": ask("amdsmi_get_gpu_memory_partition"),
         },
         "listed": {"uuid": ask("amdsmi_get_gpu_device_uuid"), **listed},
     }
+
+
+def _watts(microwatts: object) -> float | None:
+    value = number(microwatts)
+    return None if value is None else value / 1e6

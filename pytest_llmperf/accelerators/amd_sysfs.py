@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pytest_llmperf.records import Device, Scalar
 
+from .base import read_number, read_text, together
+
 _AMD_PCI = 0x1002
 
 #: PCI device, and revision where one chip is sold under several names, to the product.
@@ -41,66 +43,89 @@ def gfx_name(version: int) -> str:
     return f"gfx{major}{minor:x}{stepping:x}"
 
 
-def devices_from_kfd(nodes: Path, pci: Path) -> list[Device]:
-    """The compute nodes that are AMD GPUs and may be opened, in the order of the HIP runtime."""
+def devices_from_kfd(nodes: Path, pci: Path) -> list[Device] | None:
+    """The compute nodes that are AMD GPUs and may be opened, in the order of the HIP runtime;
+    ``None`` without any."""
     found: list[Device] = []
-    for node in sorted(nodes.glob("[0-9]*"), key=lambda path: int(path.name)):
-        try:
-            properties = _properties(node / "properties")
-        except OSError:
-            continue  # the kernel hides the nodes of GPUs that this container was not given
+    for node in sorted(nodes.glob("[0-9]*"), key=lambda path: (len(path.name), path.name)):
+        # The kernel hides the nodes of GPUs that this container was not given.
+        properties = _properties(node / "properties")
         is_gpu = properties.get("simd_count", 0) > 0
         if is_gpu and properties.get("vendor_id") == _AMD_PCI:
             found.append(_device(properties, len(found), pci))
-    return found
+    return found or None
 
 
 def memory_in_use(pci: Path, devices: Sequence[Device]) -> int | None:
     """Bytes in use on these devices; ``None`` when the kernel does not tell for one of them."""
     files = [pci / str(device.details.get("bus")) / "mem_info_vram_used" for device in devices]
-    try:
-        return sum(int(file.read_text()) for file in files)
-    except OSError:
+    return together([read_number(file) for file in files])
+
+
+def kfd_number(nodes: Path, bus: str) -> str | None:
+    """What the compute driver calls the device at this address; ``None`` where it does not."""
+    found = (
+        read_text(node / "gpu_id")
+        for node in sorted(nodes.glob("[0-9]*"))
+        if _bus(_properties(node / "properties")) == bus
+    )
+    return next(found, None)
+
+
+def processes(nodes: Path, number: str | None) -> tuple[int, ...] | None:
+    """The processes that hold memory of the device that the compute driver calls so; ``None`` where
+    the kernel does not tell. ``/sys/class/kfd/kfd/proc/<pid>/vram_<gpu_id>`` is Linux' since 5.7.
+    """
+    told = nodes.parent.parent / "proc"
+    if number is None or not told.is_dir():
         return None
+    files = told.glob(f"[0-9]*/vram_{number}")
+    holders = (file.parent.name for file in files if read_number(file))
+    return tuple(sorted({int(pid) for pid in holders if pid.isdecimal()}))
+
+
+def hwmon(pci: Path, bus: str) -> Path | None:
+    """Where the kernel shows the sensors of the device at this address."""
+    return next(iter(sorted((pci / bus / "hwmon").glob("hwmon*"))), None)
 
 
 def _properties(path: Path) -> dict[str, int]:
-    pairs = (line.split() for line in path.read_text().splitlines())
+    pairs = (line.split() for line in (read_text(path) or "").splitlines())
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
 
 
 def _device(properties: Mapping[str, int], position: int, pci: Path) -> Device:
     bus = _bus(properties)
-    gfx = gfx_name(properties["gfx_target_version"])
+    gfx = gfx_name(properties.get("gfx_target_version", 0))
+    sensors = hwmon(pci, bus)
     unique = properties.get("unique_id", 0)
     details: dict[str, Scalar] = {
         "gfx": gfx,
-        "driver": _read(Path("/sys/module/amdgpu/version")),
-        "compute_partition": _read(pci / bus / "current_compute_partition"),
-        "memory_partition": _read(pci / bus / "current_memory_partition"),
+        "driver": read_text(Path("/sys/module/amdgpu/version")),
+        "compute_partition": read_text(pci / bus / "current_compute_partition"),
+        "memory_partition": read_text(pci / bus / "current_memory_partition"),
+        "power_limit_w": _watts(sensors, "power1_cap"),
+        "power_default_w": _watts(sensors, "power1_cap_default"),
         "bus": bus,
     }
-    memory = _read(pci / bus / "mem_info_vram_total")
     return Device(
         vendor="amd",
         product=product_name(
-            f"0x{properties['device_id']:04x}", _read(pci / bus / "revision") or "", gfx
+            f"0x{properties.get('device_id', 0):04x}", read_text(pci / bus / "revision") or "", gfx
         ),
         index=position,
         uuid=f"GPU-{unique:016x}" if unique else f"amd-{bus}",
-        memory_bytes=None if memory is None else int(memory),
+        memory_bytes=read_number(pci / bus / "mem_info_vram_total"),
         details=details,
     )
 
 
 def _bus(properties: Mapping[str, int]) -> str:
-    location = properties["location_id"]
+    location = properties.get("location_id", 0)
     slot, function = (location >> 3) & 0x1F, location & 0x7
     return f"{properties.get('domain', 0):04x}:{location >> 8 & 0xFF:02x}:{slot:02x}.{function}"
 
 
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return None
+def _watts(sensors: Path | None, name: str) -> float | None:
+    microwatts = read_number(sensors / name) if sensors else None
+    return None if microwatts is None else microwatts / 1e6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pytest_llmperf.records import Accelerator, Device
 
@@ -16,22 +16,45 @@ _LEAST_CLOCK = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """One device at one moment. ``slowed`` names why its clocks were held down other than by its
-    power cap; ``clock_mhz`` is that of its cores; ``processes`` are those that use it, ``None``
-    where it cannot tell."""
+    """One device at one moment; ``None`` wherever it cannot tell.
+
+    ``slowed`` names why its clocks were held down other than by its power cap, which
+    ``power_capped`` tells of: that is where a card is meant to run. ``clock_mhz`` is that of its
+    cores; ``processes`` are those that use it. ``power_w`` is what the whole device draws now, or
+    on the average of the ``power_over_s`` seconds before; ``energy_j`` a counter of the device's
+    own, in joules from whenever it began, that only grows; it is not worked out from ``power_w``.
+    ``memory_used_bytes`` counts everybody's. ``utilisation`` is from 0 to 1. ``at_ns`` is when the
+    device was read, on :mod:`pytest_llmperf.clock`; of one without, the middle of the look counts.
+    """
 
     uuid: str
     slowed: tuple[str, ...] = ()
     clock_mhz: float | None = None
     processes: tuple[int, ...] | None = None
+    power_w: float | None = None
+    energy_j: float | None = None
+    temperature_c: float | None = None
+    memory_clock_mhz: float | None = None
+    memory_used_bytes: int | None = None
+    utilisation: float | None = None
+    power_capped: bool | None = None
+    power_over_s: float = 0.0
+    at_ns: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watcher:
-    """``look`` asks all devices once; ``period_s`` is how often that may be, by what it costs."""
+    """``look`` asks all devices once and raises nothing: what a device does not tell is ``None``
+    there, and a device that does not answer is left out. It runs in a thread. ``period_s`` is how
+    often that may be, by what it costs; energy needs samples at most 3 s apart, so 2.5 s leave
+    room for a look that takes its time. ``source`` says who answers, as in
+    :class:`~pytest_llmperf.records.Accelerator`; ``advice`` how to be told more, in words, "" where
+    this is all there is."""
 
     look: Callable[[], Sequence[Condition]]
     period_s: float
+    source: str = ""
+    advice: str = ""
 
 
 def troubles(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pytest_llmperf.records import Accelerator, Device, Vendor
 
-from . import host
+from . import cpu_conditions, host
 from .base import RunTool, run_tool
 from .conditions import Watcher
 
@@ -38,9 +38,11 @@ class CpuProbe:
         )
         return Accelerator(devices=(device,), source="cpuinfo")
 
-    def watching(self, accelerator: Accelerator) -> AbstractContextManager[Watcher | None]:  # noqa: ARG002 - see Probe
-        """Nothing is asked yet."""
-        return nullcontext()
+    def watching(self, accelerator: Accelerator) -> AbstractContextManager[Watcher | None]:
+        look = cpu_conditions.looker(accelerator.devices[0].uuid)
+        if look is None:
+            return nullcontext()
+        return nullcontext(Watcher(look=look, period_s=cpu_conditions.PERIOD_S, source="sysfs"))
 
     def memory_in_use(self, accelerator: Accelerator) -> int | None:  # noqa: ARG002 - see Probe
         """Never known: the host's memory is everybody's."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.records import Accelerator, Vendor
 
 from .amd import AmdProbe
 from .ascend import AscendProbe
-from .base import Probe
+from .base import STEP_S, Probe, run_tool
 from .conditions import Watcher
 from .cpu import CpuProbe
+from .intel import IntelProbe
 from .nvidia import NvidiaProbe
 
 #: What a person may write to ask for a vendor.
@@ -26,12 +28,22 @@ VENDOR_WORDS: Mapping[str, Vendor] = {
     "hip": "amd",
     "ascend": "ascend",
     "npu": "ascend",
+    "intel": "intel",
+    "xpu": "intel",
 }
 
 
-def probes() -> tuple[Probe, ...]:
-    """All vendors, in the order in which they are asked."""
-    return (NvidiaProbe(), AmdProbe(), AscendProbe(), CpuProbe())
+def probes(step_s: float = STEP_S) -> tuple[Probe, ...]:
+    """All vendors, in the order in which they are asked; ``step_s`` is the limit of each step: a
+    library, a tool, what the kernel shows."""
+    run = partial(run_tool, step_s=step_s)
+    return (
+        NvidiaProbe(run=run, limit_s=step_s),
+        AmdProbe(run=run, limit_s=step_s),
+        AscendProbe(run=run, limit_s=step_s),
+        IntelProbe(run=run, limit_s=step_s),
+        CpuProbe(run=run),
+    )
 
 
 def detect(
@@ -42,8 +54,8 @@ def detect(
 ) -> Accelerator:
     """The accelerator that a server started with ``env`` (this process's by default) will find.
 
-    ``override`` names a vendor ("cpu", "cuda", "rocm", "ascend", …); then no other is taken. Raises
-    :class:`~pytest_llmperf.errors.UsageMistake` when it is unknown or not here.
+    ``override`` names a vendor ("cpu", "cuda", "rocm", "ascend", "xpu", …); then no other is taken.
+    Raises :class:`~pytest_llmperf.errors.UsageMistake` when it is unknown or not here.
     """
     env = os.environ if env is None else env
     among = probes() if among is None else among
@@ -81,9 +93,10 @@ def _absent(
 ) -> str:
     found = [seen for probe in among if probe.vendor != wanted and (seen := probe.find(env))]
     here = " and ".join(f"{seen.count}× {seen.product}" for seen in found) or "nothing"
-    hidden = [name for name in env if name.endswith("VISIBLE_DEVICES")]
+    hidden = [name for name in env if name.endswith(("VISIBLE_DEVICES", "AFFINITY_MASK"))]
     hint = f" ({', '.join(hidden)} may hide some)" if hidden else ""
     return (
         f"asked for the accelerator {override!r}, but no {wanted} device was found here{hint}; "
-        f"found: {here}. See that its driver and its tool (nvidia-smi, amd-smi, npu-smi) work."
+        f"found: {here}. See that its driver and its tool (nvidia-smi, amd-smi, npu-smi, xpu-smi) "
+        "work."
     )

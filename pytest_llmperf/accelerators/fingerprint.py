@@ -12,10 +12,11 @@ from pytest_llmperf.records import Accelerator, Device, Scalar
 from . import host as machine
 
 #: Details of a device that change what it can do. A detail no probe gave is left out.
-_MATCHED = ("power_limit_w", "mig", "ecc", "compute_partition", "memory_partition")
+_MATCHED = ("power_limit_w", "mig", "ecc", "compute_partition", "memory_partition", "tiles")
 #: Details of what lies between a device and a server: changed on purpose, now and then.
 _BENEATH = ("driver", "vbios")
 _POWER_CLASS_W = 10
+_POWER_CLASS_FROM_W = 2
 
 
 def environment(
@@ -38,6 +39,7 @@ def environment(
     for name in _MATCHED:
         if any(name in device.details for device in accelerator.devices):
             facts[name] = _common([_fact(device, name) for device in accelerator.devices])
+    facts |= {f"parallel_{name}": size for name, size in sorted(accelerator.parallel.items())}
     if accelerator.vendor == "cpu":
         facts["cpu_cores_pinned"] = None if pinned is None else len(pinned)
     if accelerator.vendor != "remote":
@@ -98,9 +100,10 @@ def _gib(amount: int | None) -> int | None:
 
 def _fact(device: Device, name: str) -> Scalar:
     value = device.details.get(name)
-    # Tools and drivers report the same cap with different fractions of a watt.
+    # Tools and drivers report the same cap with different fractions of a watt: no class may begin
+    # at a cap that cards are sold with, and those are multiples of 5 W.
     if name == "power_limit_w" and isinstance(value, int | float):
-        return round(value / _POWER_CLASS_W) * _POWER_CLASS_W
+        return int((value + _POWER_CLASS_FROM_W) // _POWER_CLASS_W) * _POWER_CLASS_W
     return value
 
 

@@ -10,7 +10,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from .base import RunTool, run_tool
+from .base import RunTool, read_text, run_tool, whole
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
@@ -22,7 +22,7 @@ _MODEL_FIELDS = ("model name", "Model Name", "cpu model", "Model")
 def machine_id() -> str:
     """Short, stable for this machine, and telling nothing about it."""
     for path in (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id")):
-        text = _read(path)
+        text = read_text(path)
         if text:
             break
     else:
@@ -43,7 +43,7 @@ class Limits:
 
 def cpu_model(run: RunTool = run_tool, proc: Path = _PROC) -> str:
     """The processor's name; on Arm, where the kernel gives only numbers, as ``lscpu`` knows it."""
-    fields = _fields(_read(proc / "cpuinfo") or "")
+    fields = _fields(read_text(proc / "cpuinfo") or "")
     named = next((fields[name] for name in _MODEL_FIELDS if fields.get(name)), "")
     if not named:
         named = _fields(run(["lscpu"]) or "").get("Model name", "")
@@ -54,7 +54,7 @@ def cpu_model(run: RunTool = run_tool, proc: Path = _PROC) -> str:
 
 def memory_total(proc: Path = _PROC) -> int:
     """Bytes of the host's memory."""
-    amount = _fields(_read(proc / "meminfo") or "").get("MemTotal", "")
+    amount = _fields(read_text(proc / "meminfo") or "").get("MemTotal", "")
     if match := re.match(r"(\d+) kB", amount):
         return int(match[1]) * _KIB
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -69,21 +69,24 @@ def cores_allowed() -> tuple[int, ...]:
 
 def threads_per_core(cpus: Path = _CPUS) -> int | None:
     """Hardware threads of the first core; ``None`` where the kernel does not tell."""
-    siblings = _read(cpus / "cpu0" / "topology" / "thread_siblings_list")
-    return None if siblings is None else len(_expand(siblings))
+    siblings = _expand(read_text(cpus / "cpu0" / "topology" / "thread_siblings_list") or "")
+    return len(siblings) or None
 
 
 def governor(cpus: Path = _CPUS) -> str | None:
     """How the first CPU's clock is governed; ``None`` in most virtual machines."""
-    return _read(cpus / "cpu0" / "cpufreq" / "scaling_governor")
+    return read_text(cpus / "cpu0" / "cpufreq" / "scaling_governor")
 
 
 def limits(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> Limits:
     """The tightest limits from this process's control groups up to the root, version 1 or 2."""
     cpus: list[float] = []
     memory: list[int] = []
-    for line in (_read(proc / "self" / "cgroup") or "").splitlines():
-        _, controllers, place = line.split(":", 2)
+    for line in (read_text(proc / "self" / "cgroup") or "").splitlines():
+        number, _, rest = line.partition(":")
+        controllers, colon, place = rest.partition(":")
+        if not colon or not number.isdecimal():
+            continue
         root = cgroups / controllers if controllers else cgroups
         for group in _upwards(root, place):
             cpus += _cpu_limit(group)
@@ -100,18 +103,20 @@ def _upwards(root: Path, place: str) -> list[Path]:
 
 
 def _cpu_limit(group: Path) -> list[float]:
-    if text := _read(group / "cpu.max"):
-        quota, _, period = text.partition(" ")
-        return [] if quota == "max" else [int(quota) / int(period)]
-    quota_v1, period_v1 = _read(group / "cpu.cfs_quota_us"), _read(group / "cpu.cfs_period_us")
-    if quota_v1 is None or period_v1 is None or int(quota_v1) <= 0:
-        return []
-    return [int(quota_v1) / int(period_v1)]
+    if text := read_text(group / "cpu.max"):
+        words = text.split()
+    else:
+        words = [
+            read_text(group / name) or "" for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        ]
+    # "max" in version 2 and -1 in version 1 are no limit.
+    quota, period = (whole(word) for word in (*words, "", "")[:2])
+    return [quota / period] if quota and period else []
 
 
 def _memory_limit(group: Path) -> list[int]:
-    text = _read(group / "memory.max") or _read(group / "memory.limit_in_bytes")
-    return [int(text)] if text and text != "max" else []
+    limit = whole(read_text(group / "memory.max") or read_text(group / "memory.limit_in_bytes"))
+    return [] if limit is None else [limit]
 
 
 def _fields(text: str) -> dict[str, str]:
@@ -129,12 +134,7 @@ def _expand(cpu_list: str) -> list[int]:
     numbers: list[int] = []
     for part in cpu_list.split(","):
         first, _, last = part.partition("-")
-        numbers += range(int(first), int(last or first) + 1)
+        begin, end = whole(first), whole(last or first)
+        if begin is not None and end is not None:
+            numbers += range(begin, end + 1)
     return numbers
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return None

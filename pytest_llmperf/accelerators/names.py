@@ -11,7 +11,8 @@ _EXACT, _FOUND, _ANY = 2, 1, 0
 
 #: Words that any product of a vendor may carry or lack.
 _NOISE = re.compile(
-    r"\b(?:nvidia|geforce|tesla|amd|radeon|instinct|huawei|sambanova|intel|gpu|npu|graphics|generation)\b"
+    r"\b(?:nvidia|geforce|tesla|amd|radeon|instinct|huawei|sambanova|intel|arc|data center"
+    r"|gpu|npu|graphics|generation)\b"
     r"|\((?:tm|r|c)\)|[™®©]"
 )
 #: The form a product comes in. An alias without one means all of them.
@@ -31,6 +32,8 @@ FAMILIES: tuple[str, ...] = (
     r"(?:pro )?w\d{4}",
     r"(?:ai pro )?r9700",
     r"ascend \d{3}[abc]?\d?",
+    r"(?:pro )?[ab]\d{2,3}m?",
+    r"(?:max|flex) \d{3,4}[a-z]?",
     r"sn\d{2}l?",
 )
 _FAMILY = re.compile("|".join(f"(?:{pattern})" for pattern in FAMILIES))
@@ -47,6 +50,7 @@ _VENDORS: dict[str, frozenset[Vendor]] = {
     "ascend": frozenset({"ascend"}),
     "npu": frozenset({"ascend"}),
     "intel": frozenset({"intel"}),
+    "xpu": frozenset({"intel"}),
     "gpu": frozenset({"nvidia", "amd", "intel"}),
 }
 

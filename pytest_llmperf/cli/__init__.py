@@ -9,9 +9,23 @@ from collections.abc import Sequence
 
 from pytest_llmperf.errors import LlmPerfError
 
-from . import baseline, bisect, compare, doctor, models, trend, validate
+from . import (
+    baseline,
+    bisect,
+    compare,
+    doctor,
+    export,
+    imports,
+    models,
+    report,
+    trend,
+    validate,
+)
 
-_COMMANDS = (doctor, validate, models, compare, trend, baseline, bisect)
+_COMMANDS = (
+    *(doctor, validate, models, report, export, imports),
+    *(compare, trend, baseline, bisect),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

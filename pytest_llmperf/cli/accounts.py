@@ -11,6 +11,7 @@ from pytest_llmperf.records import Level, Observation
 
 from .history import History, loss, mean, metrics_of, session_value, values_of
 from .words import count, percent, table, value_text
+from .workloads import workload_text
 
 
 def accepted(history: History, sessions: Sequence[Observation]) -> Iterator[str]:
@@ -60,7 +61,7 @@ def shown(history: History) -> Iterator[str]:
     """All that is remembered of one key."""
     yield f"{history.newest.test}{history.label}"
     yield f"  key          {history.key}"
-    yield f"  workload     {history.newest.workload}"
+    yield f"  workload     {workload_text(history.newest.workload)}"
     for name, value in sorted(history.newest.environment.items()):
         yield f"  environment  {name}: {'unknown' if value is None else value}"
     for level in history.levels:

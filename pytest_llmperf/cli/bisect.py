@@ -14,6 +14,7 @@ from typing import Any
 
 from pytest_llmperf.errors import UsageMistake
 
+from . import git
 from .words import Commands, command
 
 GOOD, BAD, SKIP, STOP = 0, 10, 125, 128
@@ -28,7 +29,7 @@ _ENDED = {
 }
 _MORE = """\
 Runs pytest with ARGS on the commit that is checked out, and tells `git bisect run` what its report
-and its status say together.
+and its status say together. The report stays in .git/llmperf-bisect/COMMIT.json.
 
 exit status:
     0  good: pytest passed, and every gate was decided and passed
@@ -64,12 +65,23 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageMistake(
             "bisect gives pytest a --llmperf-report of its own, to read it; leave yours out."
         )
-    with tempfile.TemporaryDirectory(prefix="llmperf-bisect-") as directory:
-        report = Path(directory) / "report.json"
-        status = _pytest(arguments.args, report)
-        found = judge(status, report_at(report))
+    report = _place()
+    report.unlink(missing_ok=True)  # that of a try before, on the same commit
+    status = _pytest(arguments.args, report)
+    found = judge(status, report_at(report))
     print(f"pytest-llmperf bisect: {_NAMES[found.status]}: {found.why}", file=sys.stderr)
     return found.status
+
+
+def _place() -> Path:
+    """Where the report of this commit stays, for whoever wants to know more: no checkout of git's
+    touches its own directory. Elsewhere it is left among temporary files."""
+    own, commit = git.directory(), git.commit()
+    if own is None or commit is None:
+        return Path(tempfile.mkdtemp(prefix="llmperf-bisect-"), "report.json")
+    directory = Path(own, "llmperf-bisect")
+    directory.mkdir(exist_ok=True)
+    return directory / f"{commit}.json"
 
 
 def _pytest(args: Sequence[str], report: Path) -> int:

@@ -14,6 +14,7 @@ from pytest_llmperf.gates.compare import Difference, compare_launches
 from pytest_llmperf.metrics import units
 from pytest_llmperf.records import Direction
 
+from .foreign import check_sent, foreign, loose_pairs, origin_lines, unlike
 from .reports import Document, Measured, load, measured_in, undecided_gates, units_in
 from .words import (
     ALPHA,
@@ -108,6 +109,11 @@ def run(arguments: argparse.Namespace) -> int:
     _check_environments(before, after, force=arguments.force)
     told_units = _units(before, after)
     pairs, single = _matched(measured_in(before), measured_in(after))
+    if foreign(before) or foreign(after):
+        for pair in pairs:
+            check_sent(pair.before, pair.after, force=arguments.force)
+        more, single = loose_pairs(single, force=arguments.force)
+        pairs += [Pair(before=old, after=new) for old, new in more]
     _check_metrics(arguments.metric, pairs)
     deciding = _deciding(pairs, arguments.metric)
     confidence = 1 - ALPHA / max(1, deciding)
@@ -146,6 +152,8 @@ def _check_environments(before: Document, after: Document, *, force: bool) -> No
 
 def _differing(before: Document, after: Document) -> list[str]:
     old, new = (report["environment"]["fingerprint"]["match"] for report in (before, after))
+    if apart := unlike(before, after):
+        return apart
     return [
         f"{name} ({_said(old, name)} in A, {_said(new, name)} in B)"
         for name in dict.fromkeys([*old, *new])
@@ -283,6 +291,7 @@ def _heads(arguments: argparse.Namespace, before: Document, after: Document) -> 
             else ""
         )
         yield f"{name}  {path}, {report['created'][:16].replace('T', ' ')}{at}"
+        yield from origin_lines(report)
         if not report["complete"]:
             yield "   INCOMPLETE: the session was interrupted, or results were lost."
         if report["simulated"]:

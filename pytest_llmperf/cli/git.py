@@ -21,6 +21,11 @@ def commit() -> str | None:
     return _ask("rev-parse", "HEAD")
 
 
+def directory() -> str | None:
+    """Where git keeps what is its own, the same for each commit; ``None`` outside a checkout."""
+    return _ask("rev-parse", "--absolute-git-dir")
+
+
 def _ask(*args: str) -> str | None:
     git = shutil.which("git")
     if git is None:

@@ -35,6 +35,7 @@ class Measured:
     gated: frozenset[str]
     subject: Mapping[str, Any]
     simulated: bool
+    sent: Mapping[str, Any]
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -98,6 +99,7 @@ def measured_in(document: Document) -> list[Measured]:
                 gated=_gated(document, entry),
                 subject=_subject(servers[entry["server"]]),
                 simulated=entry["simulated"],
+                sent=entry["workload"]["sent"],
             )
         )
         seen[place] += 1

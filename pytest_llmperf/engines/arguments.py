@@ -27,7 +27,7 @@ def merge(
     for group in aliases:
         if group & taken:
             taken |= group
-    kept = [flag for flag in ours if flag[0] not in taken]
+    kept = [flag for flag in ours if flag[0].replace("_", "-") not in taken]
     return (*(word for flag in kept for word in flag), *user)
 
 

@@ -6,6 +6,7 @@ An engine starts nothing, opens nothing and reads no files. It says what to run;
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from pytest_llmperf.records import (
@@ -17,9 +18,31 @@ from pytest_llmperf.records import (
     ServerIdentity,
     ServerRequest,
     TokenizeCall,
+    WeightFormat,
 )
 
 from .counters import CounterNames
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """What few engines need: the optional attribute ``extras`` of one.
+
+    ``weights`` is the form of the tiny models that it loads. ``uncached`` are fields for the body
+    of a request that keep it out of the prefix cache, where nothing can empty that; they are left
+    out where hits are meant. ``more_info_paths`` are paths like ``info_paths`` that need not
+    answer, and then are missing from what ``identify`` gets.
+    """
+
+    weights: WeightFormat = "safetensors"
+    uncached: Mapping[str, Json] = field(default_factory=dict)
+    more_info_paths: tuple[str, ...] = ()
+
+
+def extras_of(engine: Engine) -> Extras:
+    """The ``extras`` of ``engine``; the defaults where it has none."""
+    extras = getattr(engine, "extras", None)
+    return extras if isinstance(extras, Extras) else Extras()
 
 
 @runtime_checkable
@@ -27,7 +50,8 @@ class Engine(Protocol):
     """One kind of server. Plain class attributes will do for every member that is no method.
 
     To offer an engine of your own, write a class with these members and hand an instance to the
-    ``pytest_llmperf_engines`` hook under the name that tests will use.
+    ``pytest_llmperf_engines`` hook under the name that tests will use. It may have ``extras``, too,
+    see :class:`Extras`.
     """
 
     @property

@@ -16,25 +16,27 @@ class CounterNames:
     """Names of samples in Prometheus' text format; ``None`` where the engine has no such counter.
 
     ``requests`` counts requests that have finished, and is the one by which the others are known
-    to be up to date. ``cached_tokens`` are those of ``prompt_tokens`` that came from the prefix
-    cache, ``drafting_steps`` the verifications of speculative decoding, ``accepted_tokens`` the
-    drafts that passed. A counter without a sample stands at zero if ``requests`` has one: several
-    engines show a counter only once it has counted.
+    to be up to date; where there is none, they are whenever the page is made. ``prompt_tokens`` are
+    all of them, or with ``cached_apart`` those that were computed. ``cached_tokens`` came from the
+    prefix cache, ``drafting_steps`` are the verifications of speculative decoding,
+    ``accepted_tokens`` the drafts that passed. A counter without a sample stands at zero if
+    ``requests`` has one: several engines show a counter only once it has counted.
     """
 
-    requests: str
+    requests: str | None
     prompt_tokens: str | None = None
     cached_tokens: str | None = None
     output_tokens: str | None = None
     drafting_steps: str | None = None
     accepted_tokens: str | None = None
+    cached_apart: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counters:
     """The counters of :class:`CounterNames` at one moment, or what they grew by."""
 
-    requests: float
+    requests: float | None
     prompt_tokens: float | None = None
     cached_tokens: float | None = None
     output_tokens: float | None = None
@@ -60,9 +62,40 @@ VLLM = CounterNames(
     accepted_tokens="vllm:spec_decode_num_accepted_tokens_total",
 )
 
+#: llama.cpp, read in the sources of October 2026 (``tools/server/server-task.cpp``): no requests
+#: are counted, and what has been answered is counted when the page is made.
+LLAMACPP = CounterNames(
+    requests=None,
+    prompt_tokens="llamacpp:prompt_tokens_total",
+    cached_tokens="llamacpp:prompt_tokens_cached_total",
+    output_tokens="llamacpp:tokens_predicted_total",
+    drafting_steps="llamacpp:spec_decode_num_drafts_total",
+    accepted_tokens="llamacpp:spec_decode_num_accepted_tokens_total",
+    cached_apart=True,
+)
+#: LMDeploy from 0.11 on, read in 0.18. Cached tokens and drafts are counted from 0.14 on: before
+#: that they read as none, which is true while prefixes are not kept, as they are not by default.
+LMDEPLOY = CounterNames(
+    requests="lmdeploy:request_success_total",
+    prompt_tokens="lmdeploy:prompt_tokens_total",
+    cached_tokens="lmdeploy:cached_tokens_total",
+    output_tokens="lmdeploy:generation_tokens_total",
+    drafting_steps="lmdeploy:spec_decode_num_drafts_total",
+    accepted_tokens="lmdeploy:spec_decode_num_accepted_tokens_total",
+)
+#: TensorRT-LLM from 1.1 on, read in 1.3.0rc3; later ones count tokens too.
+TENSORRT_LLM = CounterNames(requests="trtllm_request_success_total")
+#: MindIE, read in 3.0.0. What the prefix cache gave is a gauge there.
+MINDIE = CounterNames(
+    requests="request_success_total",
+    prompt_tokens="prompt_tokens_total",
+    output_tokens="generation_tokens_total",
+)
+
 
 def read_counters(text: str, names: CounterNames) -> Counters | None:
-    """The counters in a metrics page; ``None`` where it is not one, or does not count requests.
+    """The counters in a metrics page; ``None`` where it is not one, or lacks the one by which the
+    others are known to be up to date.
 
     A server on which nothing has finished yet may not show ``requests`` either: then the page has
     no sample of it at all, and what it shows later did not begin at a known value.
@@ -77,12 +110,14 @@ def read_counters(text: str, names: CounterNames) -> Counters | None:
                     sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
     except ValueError:
         return None
-    if names.requests not in sums:
+    if (names.requests or names.prompt_tokens) not in sums:
         return None
-    named = {field.name: getattr(names, field.name) for field in fields(names)}
+    named = {field.name: getattr(names, field.name) for field in fields(Counters)}
     values: dict[str, Any] = {
         field: sums.get(name, 0.0) if name else None for field, name in named.items()
     }
+    if names.cached_apart:
+        values["prompt_tokens"] += values["cached_tokens"]
     return Counters(**values)
 
 

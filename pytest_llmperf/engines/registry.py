@@ -14,6 +14,11 @@ from .base import Engine
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
         "sglang": "pytest_llmperf.engines.sglang:SGLang",
+        "lmdeploy": "pytest_llmperf.engines.lmdeploy:LMDeploy",
+        "tensorrt-llm": "pytest_llmperf.engines.tensorrt_llm:TensorRTLLM",
+        "mindie": "pytest_llmperf.engines.mindie:MindIE",
+        "vllm": "pytest_llmperf.engines.vllm:VLLM",
+        "llama.cpp": "pytest_llmperf.engines.llamacpp:LlamaCpp",
         "endpoint": "pytest_llmperf.engines.endpoint:Endpoint",
         "sim": "pytest_llmperf.engines.sim:Sim",
     }

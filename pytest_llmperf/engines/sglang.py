@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
-from pathlib import PurePath
 
 from pytest_llmperf.records import (
     Api,
@@ -23,7 +21,11 @@ from pytest_llmperf.redact import is_secret, redact_joined
 from . import sglang_cpu
 from .answers import as_object, as_text, as_whole, first_model
 from .arguments import Flag, merge, refuse
+from .bytecode import kept_bytecode
+from .cookbook import Recipe
 from .counters import SGLANG, CounterNames
+from .naming import is_local, is_r1, is_tiny, recipe_model, start_timeout_s
+from .recipes import recipe_for
 from .sglang_logs import CAUSES, PROGRESS
 
 _RESERVED = (
@@ -39,10 +41,6 @@ _ALIASES = (frozenset({"--attention-backend", "--prefill-attention-backend"}),)
 
 #: Large, and different at every call.
 _LIVE = frozenset({"internal_states"})
-
-_R1 = re.compile(r"(?<![a-z0-9])r1(?![a-z0-9])", re.IGNORECASE)
-_BILLIONS = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)b(?![a-z0-9])", re.IGNORECASE)
-_R1_BILLIONS = 671.0
 
 
 class SGLang:
@@ -74,7 +72,8 @@ class SGLang:
         """See :meth:`Engine.plan`."""
         refuse(request.args, _RESERVED)
         on_cpu = placement.accelerator.vendor == "cpu"
-        flags = (*_address(placement), *_flags(placement))
+        recipe = _recipe(request, placement)
+        flags = (*_address(placement), *_flags(placement), *(recipe.flags if recipe else ()))
         return LaunchPlan(
             engine=self.name,
             argv=(
@@ -83,19 +82,22 @@ class SGLang:
                 "sglang.launch_server",
                 *merge(flags, request.args, _ALIASES),
             ),
-            env=tuple(sorted(self._env(request, placement).items())),
+            env=tuple(sorted(self._env(request, placement, recipe).items())),
             host=placement.host,
             port=placement.port,
             ready=HttpProbe(path="/health_generate"),
-            start_timeout_s=request.timeout_s or _start_timeout_s(placement),
+            start_timeout_s=request.timeout_s or start_timeout_s(placement),
             stop_grace_s=15.0 if on_cpu else 60.0,
             cores=placement.cores,
             progress=PROGRESS,
             causes=CAUSES,
             notes=sglang_cpu.NOTES if on_cpu else (),
+            recipe=str(recipe) if recipe else None,
         )
 
-    def _env(self, request: ServerRequest, placement: Placement) -> dict[str, str]:
+    def _env(
+        self, request: ServerRequest, placement: Placement, recipe: Recipe | None
+    ) -> dict[str, str]:
         user = dict(request.env)
         base = self._environ if placement.environ is None else placement.environ
         env = {
@@ -103,13 +105,13 @@ class SGLang:
             # A crashed server would else wait a minute for core dumps that nobody set up.
             "SGLANG_CUDA_COREDUMP_BEFORE_CRASH": "0",
         }
-        env |= _bytecode(base)
-        if PurePath(placement.model_path).is_absolute():
+        env |= kept_bytecode(base)
+        if is_local(placement):
             env["HF_HUB_OFFLINE"] = "1"
         if placement.accelerator.vendor == "cpu":
             path = user.pop("PYTHONPATH", base.get("PYTHONPATH", ""))
-            env |= sglang_cpu.environment(path, placement.cores, tiny=_is_tiny(placement))
-        return env | user
+            env |= sglang_cpu.environment(path, placement.cores, tiny=is_tiny(placement))
+        return env | dict(recipe.env if recipe else ()) | user
 
     def identify(self, answers: Mapping[str, Json]) -> ServerIdentity:
         """See :meth:`Engine.identify`."""
@@ -148,19 +150,6 @@ class SGLang:
         return None
 
 
-def _bytecode(environ: Mapping[str, str]) -> dict[str, str]:
-    """Where Python may not keep compiled modules beside their sources, let the server keep them
-    in the user's cache: without them each of its processes compiles for half a minute."""
-    home = environ.get("HOME", "")
-    cache = environ.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else "")
-    if not environ.get("PYTHONDONTWRITEBYTECODE") or not cache:
-        return {}
-    return {
-        "PYTHONDONTWRITEBYTECODE": "",
-        "PYTHONPYCACHEPREFIX": f"{cache}/pytest-llmperf/bytecode",
-    }
-
-
 def _address(placement: Placement) -> tuple[Flag, ...]:
     return (
         ("--model-path", placement.model_path),
@@ -172,41 +161,18 @@ def _address(placement: Placement) -> tuple[Flag, ...]:
 
 def _flags(placement: Placement) -> tuple[Flag, ...]:
     flags: list[Flag] = [("--enable-cache-report",), ("--random-seed", "1")]
-    if _R1.search(placement.served_name) or _R1.search(placement.model_path):
+    if is_r1(placement):
         flags.append(("--reasoning-parser", "deepseek-r1"))
     flags.append(("--enable-metrics",))
-    return (*flags, *_device_flags(placement))
+    return tuple(flags)
 
 
-def _device_flags(placement: Placement) -> tuple[Flag, ...]:
-    match placement.accelerator.vendor:
-        case "cpu":
-            return sglang_cpu.FLAGS
-        case "ascend":
-            return (("--device", "npu"), ("--attention-backend", "ascend"))
-        case "intel":
-            return (("--device", "xpu"),)
-        case _ if _is_tiny(placement):
-            # Few heads and small sizes: other backends have no kernels for them.
-            return (("--attention-backend", "triton"),)
-        case _:
-            return ()
-
-
-def _is_tiny(placement: Placement) -> bool:
-    return placement.served_name.startswith("tiny-r1")
-
-
-def _start_timeout_s(placement: Placement) -> float:
-    """Ten minutes and 4.5 s per billion parameters, so an hour for R1 itself; half an hour for a
-    model whose name does not tell its size."""
-    if _is_tiny(placement):
-        return 300.0 if placement.accelerator.vendor == "cpu" else 600.0
-    name = PurePath(placement.served_name).name
-    sizes = [float(size) for size in _BILLIONS.findall(name)]
-    if not sizes and not _R1.search(name):
-        return 1800.0
-    return round(600.0 + 4.5 * max(sizes, default=_R1_BILLIONS))
+def _recipe(request: ServerRequest, placement: Placement) -> Recipe | None:
+    """Tiny models are known by their name, others by what is loaded."""
+    model = recipe_model(placement)
+    return recipe_for(
+        "sglang", model, placement.accelerator, size=placement.size, args=request.args
+    )
 
 
 def _context(info: Mapping[str, Json], model: Mapping[str, Json]) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pytest_llmperf.records import Json
 
@@ -13,6 +14,13 @@ GATE_VERSION = 1
 
 #: The name under which a subject sums up what it does not list by name.
 OTHERS = "(others)"
+
+#: What people call facts that a subject has under another name.
+_ALSO = {
+    "engine_version": "version",
+    "model_revision": "revision",
+    "quantisation": "quantization",
+}
 
 _TOLD = 6
 _LIBRARIES_NAMED = 2
@@ -97,6 +105,7 @@ def _equal(one: Json, other: Json) -> bool:
 
 def _means(word: str, name: str) -> bool:
     plain = word.lstrip("-").replace("-", "_")
+    word, plain = _ALSO.get(plain, word), _ALSO.get(plain, plain)
     return any(
         name == wanted or name.startswith(f"{wanted}.") or name.endswith(f".{wanted}")
         for wanted in (word, plain, word.lower().replace("_", "-"))
@@ -285,24 +294,28 @@ def _value(value: Json) -> str:
 # --- refusing --------------------------------------------------------------------------------
 
 
-def refusal(found: Sequence[Difference], key: str, *, held: bool = False) -> str:
-    """Why what is stored under ``key`` is no yardstick here: each field, both values, what to do.
+_WAYS_ON = {
+    "": "accept a level for this environment (pytest-llmperf baseline accept --reason TEXT), or "
+    "let the hook pytest_llmperf_comparable say that the two may be compared",
+    "history": "the test holds this fixed: start the server as before, accept a level of what runs "
+    "now (pytest-llmperf baseline accept --last 1 --reason TEXT), or take it out of subject=",
+    "ab": "the test holds this fixed: give both sides the same, or take it out of subject=",
+}
+
+
+def refusal(
+    found: Sequence[Difference], key: str, *, held: Literal["", "history", "ab"] = ""
+) -> str:
+    """Why ``key``, a level or a reference, is no yardstick here: each field, both values, what to
+    do.
 
     ``held`` says that these are not facts of the environment but such of the subject that a test
-    wants held fixed. Raises :class:`ValueError` when nothing differs.
+    wants held fixed, and in which mode. Raises :class:`ValueError` when nothing differs.
     """
     if not found:
         raise ValueError("nothing differs")
     fields = "; ".join(_both(one) for one in found)
-    way_on = (
-        "the test holds this fixed: start the server as before, or take it out of subject="
-        if held
-        else "accept a level for this environment (pytest-llmperf baseline accept --reason TEXT)"
-    )
-    return (
-        f"not comparable with {key}: {fields}; {way_on}, or let the hook "
-        "pytest_llmperf_comparable say that the two may be compared"
-    )
+    return f"not comparable with {key}: {fields}; {_WAYS_ON[held]}"
 
 
 def _both(one: Difference) -> str:

@@ -12,6 +12,7 @@ from pytest_llmperf.metrics import units
 from pytest_llmperf.metrics.units import format_number
 from pytest_llmperf.records import Limit, MetricValue, Verdict, VerdictWord
 
+from .screening import advice
 from .stats import POWER, LaunchSummary, detectable_shift, launch_summary, normal_quantile
 from .verdict import verdict_for
 
@@ -149,12 +150,8 @@ def _broken(
         return _unbounded(gate, max(value.failed for value in everything), requests)
     without = sum(all(value.value is None for value in launch) for launch in launches)
     if without:
-        return _hole(
-            gate,
-            "not_measured",
-            f"{name} was not measured in {without} of {_launches(len(launches))} {where}; "
-            "see whether this engine and workload can report it",
-        )
+        told = f"{name} was not measured in {without} of {_launches(len(launches))} {where}"
+        return _hole(gate, "not_measured", f"{told}; {advice(everything)}")
     if any(not _possible(value) for value in everything):
         return _hole(
             gate, "impossible", f"{name} has an impossible value (not finite, or negative) {where}"

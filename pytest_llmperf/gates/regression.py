@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from pytest_llmperf.metrics import units
 from pytest_llmperf.records import Direction, RegressionGate, Verdict, VerdictWord
@@ -37,6 +37,7 @@ class _Case:
     pairs: Sequence[Pair]
     invalid_reasons: Sequence[str]
     since: str
+    of: str
 
     @property
     def name(self) -> str:
@@ -46,7 +47,7 @@ class _Case:
     def where(self) -> str:
         """What was compared with what, on what, and what was wanted."""
         count = len(self.pairs)
-        pairs = f"{count} interleaved pair{'' if count == 1 else 's'} of launches"
+        pairs = f"{count} interleaved pair{'' if count == 1 else 's'} of {self.of}"
         if self.since:
             pairs += f" since {self.since}"
         return (
@@ -72,6 +73,7 @@ def judge_ab(
     changed: Sequence[str] = (),
     invalid_reasons: Sequence[str] = (),
     since: str = "",
+    of: Literal["launches", "visits"] = "launches",
 ) -> Verdict:
     """Judge ``gate`` by ``pairs`` of launches, in the order they were launched.
 
@@ -80,7 +82,8 @@ def judge_ab(
     look that decides holds, but a number that is missing, impossible or infinite counts wherever
     it turns up. ``against`` names the reference in words, ``device`` the accelerator, ``changed``
     what differs between the two sides and ``invalid_reasons`` why runs were left out. ``since`` is
-    the day of the first pair where sessions add pairs one after another.
+    the day of the first pair where sessions add pairs one after another. Pairs are ``of`` visits
+    where both servers run already.
     """
     case = _Case(
         gate=gate,
@@ -93,13 +96,25 @@ def judge_ab(
         pairs=_complete(pairs),
         invalid_reasons=tuple(dict.fromkeys(invalid_reasons)),
         since=since,
+        of=of,
     )
     if not case.pairs:
         return _nothing(case)
-    if (broken := screening.between(*_sides(case.pairs), gate.metric)) is not None:
+    if (broken := screening.between(*_sides(case.pairs), gate.metric, of)) is not None:
         reason = f"{case.name} {broken.why} {case.where}"
         return _verdict(case, broken.word, broken.code, reason, covered=broken.covered)
     return _decided(case, decide(_shifts(case.pairs, design.direction), design, prior))
+
+
+def loss_of(pairs: Sequence[Pair], direction: Direction) -> float | None:
+    """How much worse the first of each pair is, as a fraction; ``None`` where a number is missing
+    or has no logarithm."""
+    complete = _complete(pairs)
+    values = [value.value for pair in complete for side in pair for value in side]
+    if not values or not all(value and math.isfinite(value) and value > 0 for value in values):
+        return None
+    shift = statistics.fmean(_shifts(complete, direction))
+    return -math.expm1(-shift) if direction == "higher" else math.expm1(shift)
 
 
 def state_of(
@@ -135,7 +150,7 @@ def _sides(pairs: Sequence[Pair]) -> tuple[list[Values], list[Values]]:
 def _nothing(case: _Case) -> Verdict:
     invalid_reasons = case.invalid_reasons
     why = "; ".join(invalid_reasons) or "nothing was measured"
-    reason = f"no valid pair of launches for {case.name}: {why}; {case.where}"
+    reason = f"no valid pair of {case.of} for {case.name}: {why}; {case.where}"
     if invalid_reasons and all(why.startswith("client-bound") for why in invalid_reasons):
         # The machine was too busy to measure on: as neutral as any other noise.
         return _verdict(case, "inconclusive", "client_bound", reason)

@@ -29,12 +29,21 @@ def mean(values: Values) -> float:
     return statistics.fmean(value.value for value in values if value.value is not None)
 
 
-def between(ours: Sequence[Values], theirs: Sequence[Values], metric: str) -> Broken | None:
-    """What keeps the launches of the candidate from being compared with the reference's."""
+def advice(values: Iterable[MetricValue]) -> str:
+    """What is known of why values are missing, and what to do."""
+    known = (value.missing for value in values if value.value is None and value.missing)
+    return next(known, "see whether this engine and workload can report it")
+
+
+def between(
+    ours: Sequence[Values], theirs: Sequence[Values], metric: str, of: str = "launches"
+) -> Broken | None:
+    """What keeps the launches of the candidate from being compared with the reference's; ``of``
+    is what they are called."""
     return (
         _unbounded(ours, theirs)
         or _impossible((ours, theirs))
-        or _unmeasured({"the candidate": ours, "the reference": theirs})
+        or _unmeasured({"the candidate": ours, "the reference": theirs}, of)
         or _zero(ours, theirs, higher=_higher(metric))
     )
 
@@ -95,18 +104,18 @@ def _possible(value: MetricValue) -> bool:
     return value.value is None or (math.isfinite(value.value) and value.value >= 0)
 
 
-def _unmeasured(sides: dict[str, Sequence[Values]]) -> Broken | None:
+def _unmeasured(sides: dict[str, Sequence[Values]], of: str = "launches") -> Broken | None:
     counts = {
         name: (sum(all(value.value is None for value in launch) for launch in side), len(side))
         for name, side in sides.items()
     }
     told = " and ".join(
-        f"in {count} of {of} launches of {name}" for name, (count, of) in counts.items() if count
+        f"in {count} of {all_} {of} of {name}" for name, (count, all_) in counts.items() if count
     )
     if not told:
         return None
-    advice = "see whether this engine and workload can report it;"
-    return Broken(code="not_measured", why=f"was not measured {told}; {advice}")
+    values = [value for side in sides.values() for launch in side for value in launch]
+    return Broken(code="not_measured", why=f"was not measured {told}; {advice(values)};")
 
 
 def _zero(ours: Sequence[Values], theirs: Sequence[Values], *, higher: bool) -> Broken | None:

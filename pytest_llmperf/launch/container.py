@@ -7,7 +7,8 @@ same inside and outside. Nothing here runs anything: see :mod:`.container_tool`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -39,6 +40,11 @@ DRIVER_FILES: Mapping[str, tuple[str, ...]] = {
     )
 }
 
+#: Names of programs and scripts that end by running what follows them.
+_RUNNER = re.compile(
+    r"entrypoint|\.sh$|^(?:.*/)?(?:tini|dumb-init|catatonit|init|env)(?:-static)?$"
+)
+_SHELL = re.compile(r"^(?:.*/)?(?:ba|da|z)?sh$|^-")
 _ID_DIGITS = 16
 _SIGNALLED = 128
 _SIGNALS = 64
@@ -46,13 +52,21 @@ _SIGNALS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """An image that is here: ``name`` as asked for, its ``id`` as ``tool`` writes it, and the
-    environment that it brings."""
+    """An image that is here: ``name`` as asked for, its ``id`` as ``tool`` writes it, the
+    environment that it brings, and the words that it puts before every command."""
 
     tool: str
     name: str
     id: str
     env: Mapping[str, str] = field(default_factory=dict)
+    entrypoint: tuple[str, ...] = ()
+
+    @property
+    def runs_commands(self) -> bool:
+        """Whether it runs the command that it is given, as a script that sets up an environment
+        does. Engines' own images begin with their engine, and take a command for its arguments."""
+        program = next((word for word in self.entrypoint if not _SHELL.search(word)), "")
+        return not self.entrypoint or bool(_RUNNER.search(program))
 
     @property
     def digest(self) -> str:
@@ -88,8 +102,7 @@ def contained(
         *_devices(image.tool, accelerator),
         *_environment(given, accelerator),
         *_volumes(places),
-        image.id,
-        *plan.argv,
+        *_command(image, plan.argv),
     )
     inside = Container(
         tool=image.tool,
@@ -109,6 +122,12 @@ def contained(
         end=_end(image.tool, name),
         container=inside,
     )
+
+
+def _command(image: Image, argv: Sequence[str]) -> tuple[str, ...]:
+    if image.runs_commands:
+        return (image.id, *argv)
+    return ("--entrypoint", argv[0], image.id, *argv[1:])
 
 
 def _habits(tool: str) -> tuple[str, ...]:

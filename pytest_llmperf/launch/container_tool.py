@@ -76,7 +76,13 @@ def _inspected(tool: str, name: str) -> Image:
         )
     match _parsed(out):
         case [{"Id": str(id_), "Config": {**config}}, *_]:
-            return Image(tool=tool, name=name, id=id_, env=_variables(config.get("Env")))
+            return Image(
+                tool=tool,
+                name=name,
+                id=id_,
+                env=_variables(config.get("Env")),
+                entrypoint=tuple(_words(config.get("Entrypoint"))),
+            )
     raise ServerError(
         f"the image {name!r} cannot be started: {tool} image inspect did not tell its id",
         remedy=f"see what it prints: {tool} image inspect {name}",
@@ -92,9 +98,13 @@ def _parsed(text: str) -> Json:
 
 
 def _variables(listed: object) -> dict[str, str]:
-    words = listed if isinstance(listed, list) else []
-    pairs = (word.partition("=") for word in words if isinstance(word, str))
+    pairs = (word.partition("=") for word in _words(listed))
     return {name: value for name, _, value in pairs}
+
+
+def _words(listed: object) -> list[str]:
+    words = listed if isinstance(listed, list) else []
+    return [word for word in words if isinstance(word, str)]
 
 
 def into_container(

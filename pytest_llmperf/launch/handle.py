@@ -39,6 +39,13 @@ class Heard:
     unended: str = ""
     finished: bool = False
 
+    @property
+    def ended_ns(self) -> float:
+        """When the server ended, on the clock of ``started_ns``; infinite while nobody knows."""
+        if self.seconds is None:
+            return float("inf")
+        return self.started_ns + self.seconds * 1e9
+
 
 @dataclass(slots=True)
 class KeeperHandle:

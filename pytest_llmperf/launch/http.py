@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pytest_llmperf.errors import ServerError, UsageMistake
 from pytest_llmperf.records import Json
+from pytest_llmperf.redact import redact_text
 
 
 def call(
@@ -28,8 +29,11 @@ def call(
     :class:`~pytest_llmperf.errors.ServerError` when there is no answer.
     """
     if urlsplit(url).scheme not in ("http", "https"):
-        raise UsageMistake(f"{url!r} is not an http or https address.")
-    request = urllib.request.Request(url, method=method, headers=dict(headers or {}))  # noqa: S310
+        raise UsageMistake(f"{redact_text(url)!r} is not an http or https address.")
+    request = urllib.request.Request(url, method=method)  # noqa: S310
+    for name, value in (headers or {}).items():
+        # A key is for this host, not for one that it may send us on to.
+        request.add_unredirected_header(name, value)
     if body is not None:
         request.data = json.dumps(body).encode()
         request.add_header("Content-Type", "application/json")
@@ -42,7 +46,7 @@ def call(
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise ServerError(
-            f"{method} {url} got no answer: {reason}",
+            f"{method} {redact_text(url)} got no answer: {reason}",
             remedy="see whether the server is still running and the address is right",
         ) from error
 
@@ -54,13 +58,13 @@ def get_json(url: str, *, timeout_s: float, headers: Mapping[str, str] | None = 
     body that is not JSON.
     """
     status, body = call("GET", url, timeout_s=timeout_s, headers=headers)
-    shown = body[:200].decode("utf-8", errors="replace")
+    shown = redact_text(body[:200].decode("utf-8", errors="replace"))
     if status != 200:
-        raise ServerError(f"GET {url} answered {status}, expected 200: {shown}")
+        raise ServerError(f"GET {redact_text(url)} answered {status}, expected 200: {shown}")
     try:
         return cast(Json, json.loads(body))
     except ValueError as error:
-        raise ServerError(f"GET {url} did not answer with JSON: {shown}") from error
+        raise ServerError(f"GET {redact_text(url)} did not answer with JSON: {shown}") from error
 
 
 def _opener(url: str) -> urllib.request.OpenerDirector:

@@ -82,6 +82,35 @@ def unlock(fd: int) -> None:
     os.close(fd)
 
 
+def lock_one_of(
+    groups: Sequence[Sequence[str]],
+    directory: Path,
+    *,
+    holder: str = "",
+    on_wait: Callable[[str], None] | None = None,
+) -> tuple[int, DeviceLock]:
+    """Wait until all devices of one of ``groups`` are free and take them: the first such group, by
+    its place in ``groups``, and the lock on it. ``on_wait`` as in :meth:`DeviceLock.acquire`."""
+    told = ""
+    while True:
+        held: dict[str, str] = {}
+        for place, group in enumerate(groups):
+            # Many groups share a device: one that is taken rules them all out at once.
+            if held.keys() & set(group):
+                continue
+            lock = DeviceLock(group, directory, holder=holder)
+            busy = lock.take()
+            if busy is None:
+                return place, lock
+            held[busy] = lock.describe(busy)
+        who = "; ".join(f"{uuid}, held by {holder}" for uuid, holder in held.items())
+        said = f"waiting for device {who}"
+        if on_wait and said != told:
+            on_wait(said)
+            told = said
+        clock.sleep(_RETRY_S)
+
+
 class DeviceLock:
     """Exclusive use of a set of devices, among all test processes of this user on this machine.
 
@@ -106,7 +135,7 @@ class DeviceLock:
 
     def try_acquire(self) -> bool:
         """Take all devices now, or none of them."""
-        return self._take() is None
+        return self.take() is None
 
     def acquire(
         self,
@@ -121,15 +150,15 @@ class DeviceLock:
         """
         deadline = clock.Deadline(float("inf") if timeout_s is None else timeout_s)
         told = ""
-        while busy := self._take():
-            said = f"waiting for device {busy}, held by {self._describe(busy)}"
+        while busy := self.take():
+            said = f"waiting for device {busy}, held by {self.describe(busy)}"
             if on_wait and said != told:
                 on_wait(said)
                 told = said
             if deadline.passed:
                 raise ServerError(
                     f"device {busy} stayed busy for {deadline.seconds:.0f} s",
-                    cause=f"it is held by {self._describe(busy)}",
+                    cause=f"it is held by {self.describe(busy)}",
                     remedy="wait for that run to end, or choose another device",
                 )
             clock.sleep(min(_RETRY_S, deadline.left))
@@ -153,8 +182,8 @@ class DeviceLock:
     ) -> None:
         self.release()
 
-    def _take(self) -> str | None:
-        """The first device that another process holds, or ``None`` with all of them taken."""
+    def take(self) -> str | None:
+        """Take all devices now; the first that another process holds, and then none is taken."""
         for uuid, path in self._paths.items():
             if uuid in self._held:
                 continue
@@ -177,7 +206,8 @@ class DeviceLock:
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps(note).encode(), 0)
 
-    def _describe(self, uuid: str) -> str:
+    def describe(self, uuid: str) -> str:
+        """Who holds a device, in words."""
         try:
             note = json.loads(self._paths[uuid].read_bytes())
         except ValueError:

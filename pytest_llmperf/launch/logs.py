@@ -32,6 +32,7 @@ def write_header(path: Path, plan: LaunchPlan, launch_id: str, extra: Sequence[s
     if plan.cores is not None:
         cores = ", ".join(map(str, plan.cores))
         lines.append(f"to be pinned, once it is ready, to the cores {cores}")
+    lines += [f"recipe: {plan.recipe}"] if plan.recipe else []
     lines += [f"note: {note}" for note in plan.notes]
     lines += extra
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,15 +23,12 @@ from .diagnose import describe_exit, diagnose
 from .environment import server_environment
 from .freezing import thaw
 from .handle import KeeperHandle
+from .job import job, seconds_to_end
 from .logs import TAIL_LINES, LogFollower, last_lines, latest_progress, write_header
 from .pinning import pin_tree
+from .ranks import Ranks
 from .readiness import ReadinessProbe, reachable_host
 
-#: Nobody waits for a server whose test run is gone; it gets no time to drain its requests.
-_ORPHAN_GRACE_S = 2.0
-#: What the server's helpers get for tidying up once the server itself has ended.
-_REST_GRACE_S = 1.0
-_KILL_S = 30.0
 _MARGIN_S = 5.0
 _TELL_EVERY_S = 1.0
 _DIAGNOSED_LINES = 400
@@ -56,6 +53,7 @@ class ServerProcess:
         self._stop_asked = False
         self._stopped = False
         self.launch_id = secrets.token_hex(6)
+        self._others = Ranks(plan, log_path, self.launch_id)
         self.log_path = log_path
         self.argv = redact_argv(plan.argv)
         self.pid = 0
@@ -90,10 +88,19 @@ class ServerProcess:
             raise
         return server
 
+    @property
+    def pids(self) -> list[int]:
+        """Of each of its ranks on this machine, as far as they are known."""
+        return [*([self.pid] if self.pid else []), *self._others.local_pids]
+
     def alive(self) -> bool:
-        """Whether the server's process still runs, as far as its keeper knows."""
+        """Whether the processes of all its ranks still run, as far as their keepers know."""
         if self._stopped or self._keeper is None:
             return False
+        return self._first_alive() and self._others.first_dead() is None
+
+    def _first_alive(self) -> bool:
+        assert self._keeper is not None  # noqa: S101 - asked of one that was started
         self._keeper.listen()
         heard = self._keeper.heard
         return heard.failure is None and heard.status is None and not self._keeper.gone
@@ -103,6 +110,9 @@ class ServerProcess:
         if self.alive() or self._keeper is None:
             return None
         heard = self._keeper.heard
+        other = None if self._stop_asked else self._others.first_dead()
+        if other is not None and (self._first_alive() or other.ended_ns < heard.ended_ns):
+            return other.error(ready=bool(self.startup_time_s))
         if heard.failure is not None:
             remedy = "see that the program is installed and the command is right"
             return self._error("could not be started", cause=heard.failure, remedy=remedy)
@@ -130,9 +140,10 @@ class ServerProcess:
         keeper = self._keeper
         if keeper is None:
             ports.release_port(self._plan.port)
+            self._others.settle()
             return
         self._stop_asked = True
-        self._end(keeper)
+        left = self._end(keeper)
         if keeper.heard.left:
             pids = ", ".join(map(str, keeper.heard.left))
             raise self._error(
@@ -146,6 +157,8 @@ class ServerProcess:
                 cause=keeper.heard.unended,
                 remedy=f"end it by hand: {' '.join(self._plan.end)}",
             )
+        if left is not None:
+            raise left
 
     # --- starting
 
@@ -162,31 +175,19 @@ class ServerProcess:
         env = server_environment(base, (*plan.env, mark))
         self._watch = clock.Stopwatch()
         self._keeper = KeeperHandle.start(self.log_path, held_fds)
-        self._keeper.give(self._job(env, held_fds))
-
-    def _job(self, env: dict[str, str], held_fds: Sequence[int]) -> dict[str, object]:
-        plan = self._plan
-        return {
-            "argv": plan.argv,
-            "env": env,
-            "log": str(self.log_path.absolute()),
-            "parent": os.getpid(),
-            "grace_s": plan.stop_grace_s,
-            "orphan_grace_s": _ORPHAN_GRACE_S,
-            "rest_grace_s": _REST_GRACE_S,
-            "kill_s": _KILL_S,
-            "end": plan.end,
-            "end_s": leftovers.END_S,
-            "launch": self.launch_id,
-            "run_file": str(leftovers.run_file(self.launch_id)),
-            "note": {
-                "place": leftovers.this_place(),
-                "argv": self.argv,
-                "port": plan.port,
-                "end": plan.end,
-            },
-            "held_fds": list(held_fds),
-        }
+        self._keeper.give(
+            job(
+                plan.argv,
+                env,
+                launch_id=self.launch_id,
+                log_path=self.log_path,
+                grace_s=plan.stop_grace_s,
+                held_fds=held_fds,
+                port=plan.port,
+                end=plan.end,
+            )
+        )
+        self._others.start(base, held_fds)
 
     def _await_ready(self, tell: Progress) -> None:
         plan = self._plan
@@ -229,13 +230,14 @@ class ServerProcess:
         container = self._plan.container
         try:
             if self.pid:
-                return pin_tree(self.pid, cores)
+                for pid in self.pids:
+                    pin_tree(pid, cores)
+                return
         except PermissionError:
             if container is None:
                 raise
         if container is not None:
             container_tool.pin(container, cores)
-        return None
 
     def _note_start(self, keeper: KeeperHandle) -> None:
         ready_ns = clock.now_ns()
@@ -269,28 +271,35 @@ class ServerProcess:
         found = diagnose(lines, None, plan.causes)
         last_line = f'; its last log line: "{lines[-1]}"' if lines else "; it logged nothing"
         asked = f"GET {plan.ready.path} wanted {plan.ready.status}, last answer: {last_answer}"
+        others = f"; {self._others.last_words()}" if plan.others else ""
         return self._error(
             f"was not ready within {plan.start_timeout_s:g} s",
-            cause=found.cause or f"{asked}{last_line}",
+            cause=found.cause or f"{asked}{last_line}{others}",
             remedy=found.remedy or "give it more time with timeout=, or see where its log stops",
         )
 
     # --- stopping
 
-    def _end(self, keeper: KeeperHandle) -> None:
-        quickly = _REST_GRACE_S + _KILL_S + _MARGIN_S
-        quickly += leftovers.END_S if self._plan.end else 0.0
+    def _end(self, keeper: KeeperHandle) -> ServerError | None:
+        """Stop all ranks at once; what could not be ended of those beside the first."""
+        quickly = seconds_to_end(end=self._plan.end) + _MARGIN_S
         if self._plan.container is not None:
             # The keeper lets go on what is below it, and that is not.
             thaw(self.pid)
         try:
+            # Others may wait for the first to tell them to end, for ever where it is gone.
+            self._others.order("stop" if self._first_alive() else "kill")
             keeper.order("stop")
             in_time = keeper.wait(self._plan.stop_grace_s + quickly)
+            left = self._others.settle()
         except BaseException:
+            self._others.order("kill")
             keeper.order("kill")
             self._settle(keeper, keeper.wait(quickly))
+            self._others.settle(quickly=True)
             raise
         self._settle(keeper, in_time)
+        return left
 
     def _settle(self, keeper: KeeperHandle, in_time: bool) -> None:
         if not in_time:
@@ -310,8 +319,9 @@ class ServerProcess:
 
     def _error(self, what: str, *, cause: str = "", remedy: str = "") -> ServerError:
         heard = None if self._keeper is None else self._keeper.heard
+        rank = "rank 0 of " if self._plan.others else ""
         return ServerError(
-            f"the {self._plan.engine} server {what}",
+            f"{rank}the {self._plan.engine} server {what}",
             cause=cause,
             remedy=remedy,
             argv=self.argv,

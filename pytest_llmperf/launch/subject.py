@@ -24,7 +24,7 @@ _FLEETING = re.compile(
 )
 #: Of the environment also: which device, what is ours, and what changes nothing that is measured.
 _FLEETING_VARIABLE = re.compile(
-    r"VISIBLE_DEVICES$|SEED$|_PORT$|_ADDR$|^(?:PYTEST|LLMPERF)_"
+    r"VISIBLE_DEVICES$|^ZE_AFFINITY_MASK$|SEED$|_PORT$|_ADDR$|^(?:PYTEST|LLMPERF)_"
     r"|^PYTHON(?:UNBUFFERED|DONTWRITEBYTECODE)$"
 )
 #: Where something is kept from launch to launch: each side of a comparison has its own.

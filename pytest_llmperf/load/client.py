@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 from pytest_llmperf import clock
 from pytest_llmperf.errors import ClientError, ServerError
-from pytest_llmperf.records import Pass, RequestRecord, Workload
+from pytest_llmperf.records import Json, Pass, RequestRecord, Workload
 
 from .child import SILENCE_S, Child
 from .compose.asking import Target
@@ -96,6 +96,11 @@ class LoadClient:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def api_fields(self) -> dict[str, Json]:
+        """What is laid over the body of every request."""
+        return dict(self._target.api_fields)
 
     @property
     def pids(self) -> tuple[int, ...]:

@@ -153,7 +153,8 @@ def counted_hits(
 def _counted(growth: Counters | None, run: Run) -> tuple[int, int, int]:
     """Cached and all prompt tokens, and requests; zeros where they are unknown."""
     if growth is not None and growth.prompt_tokens and growth.cached_tokens is not None:
-        return round(growth.cached_tokens), round(growth.prompt_tokens), round(growth.requests)
+        requests = run.succeeded if growth.requests is None else round(growth.requests)
+        return round(growth.cached_tokens), round(growth.prompt_tokens), requests
     if run.cached_tokens_total is None or not run.input_tokens_mean:
         return 0, 0, 0
     return run.cached_tokens_total, round(run.input_tokens_mean * run.succeeded), run.succeeded

@@ -30,7 +30,7 @@ def accept_length(growth: Counters) -> float | None:
         return None
     if growth.accepted_tokens is not None:
         return 1 + growth.accepted_tokens / steps
-    if growth.output_tokens is None:
+    if growth.output_tokens is None or growth.requests is None:
         return None
     return (growth.output_tokens - growth.requests) / steps
 

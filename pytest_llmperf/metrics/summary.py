@@ -19,10 +19,11 @@ from functools import cached_property
 import numpy as np
 
 from pytest_llmperf.errors import UsageMistake
-from pytest_llmperf.records import MetricValue, Pass, RequestRecord, Run, Workload
+from pytest_llmperf.records import Curves, MetricValue, Pass, RequestRecord, Run, Workload
 
 from . import steady
 from .bounds import HealthBounds
+from .curves import curves
 from .health import invalid_reasons
 from .requests import Arrivals, Flags, Floats, Gaps, raw_gaps, timings, token_gaps
 from .sample import Sample
@@ -85,6 +86,11 @@ class Reduction:
             return None
         needed_s = _LATENCIES_FOR_TREND * float(latencies.mean()) / 1e3
         return self.steady_span if self.steady_span.seconds >= needed_s else None
+
+    @property
+    def curves(self) -> Curves | None:
+        """The shape of the pass, to be drawn."""
+        return curves(self._records, self._timings, self._statistic, self._is_ok)
 
     @cached_property
     def _arrivals(self) -> Arrivals:
@@ -302,6 +308,7 @@ def reduce_pass(
         cached_tokens_total=_total(record.cached_tokens for record in ok),
         token_source=_sources(ok),
         client=pass_.client,
+        curves=reduction.curves,
     )
 
 

@@ -13,7 +13,8 @@ class Metric:
     """One row of the table.
 
     ``definition`` says what is measured, ``failures`` what a failed request does to it, and
-    ``source`` who knows: the requests of a pass, the launch, or the server's own counters.
+    ``source`` who knows: the requests of a pass, the launch, the server's own counters, or the
+    devices that it runs on.
     ``per_request`` metrics need a statistic to become a number of a run. ``counted`` metrics are
     counts rather than timings: they carry no launch noise, so no guard band is laid around them.
     """
@@ -23,7 +24,7 @@ class Metric:
     direction: Direction
     definition: str
     failures: str
-    source: Literal["requests", "launch", "server"] = "requests"
+    source: Literal["requests", "launch", "server", "devices"] = "requests"
     per_request: bool = False
     counted: bool = False
 
@@ -76,6 +77,23 @@ def _of_server(name: str, unit: str, definition: str) -> Metric:
         definition=definition,
         failures="count as far as the server worked on them",
         source="server",
+    )
+
+
+def _of_devices(
+    name: str,
+    unit: str,
+    direction: Direction,
+    definition: str,
+    failures: str = "bring no tokens, but what was drawn for them counts",
+) -> Metric:
+    return Metric(
+        name=name,
+        unit=unit,
+        direction=direction,
+        definition=definition,
+        failures=failures,
+        source="devices",
     )
 
 
@@ -172,6 +190,36 @@ METRICS: dict[str, Metric] = {
             "ms",
             "the first request after the readiness probe, written to answered: a prompt about as "
             "long as the first workload's, one output token, not streamed",
+        ),
+        _of_devices(
+            "joules_per_output_token",
+            "J/tok",
+            "lower",
+            "what the devices drew from the first request written to the last token / output "
+            "tokens of successful requests",
+        ),
+        _of_devices(
+            "tokens_per_joule",
+            "tok/J",
+            "higher",
+            "the inverse: output tokens per second and watt",
+        ),
+        _of_devices(
+            "cost_per_million_output_tokens",
+            "$",
+            "lower",
+            "price of all devices per hour / (output_throughput × 3600) × 1,000,000, by the price "
+            "file of --llmperf-prices",
+            "bring no tokens, but the time they take is paid for",
+        ),
+        _of_devices(
+            "peak_memory",
+            "GiB",
+            "lower",
+            "the most memory in use on all devices together in any sample of the run; of a server "
+            "on the processor, the largest resident sets of its processes since they began, added "
+            "up",
+            "count as far as the server worked on them",
         ),
     )
 }

@@ -59,12 +59,21 @@ _SPOKEN = {
 
 # Dimension -> spelled unit -> how many of the dimension's own unit one of it is.
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "min": 60.0}
+_BYTES = {
+    "B": 1.0,
+    **{f"{prefix}iB": 1024.0**n for n, prefix in enumerate("KMGT", 1)},
+    **{f"{prefix}B": 1000.0**n for n, prefix in enumerate("kMGT", 1)},
+}
 _UNITS: dict[str, dict[str, float]] = {
     "ms": {unit: seconds * 1e3 for unit, seconds in _SECONDS.items()},
     "s": _SECONDS,
     "tok/s": {"tok/s": 1.0, "tokens/s": 1.0, "ktok/s": 1e3},
     "req/s": {"req/s": 1.0, "requests/s": 1.0, "rps": 1.0},
     "tok": {"tok": 1.0, "tokens": 1.0},
+    "J/tok": {"J/tok": 1.0, "J/token": 1.0, "mJ/tok": 1e-3, "mJ/token": 1e-3},
+    "tok/J": {"tok/J": 1.0, "tokens/J": 1.0},
+    "$": {"$": 1.0, "USD": 1.0},
+    "GiB": {unit: amount / 2**30 for unit, amount in _BYTES.items()},
     "1": {"": 1.0, "1": 1.0, "%": 1e-2},
 }
 _QUANTITY = re.compile(r"^\s*(?P<number>[+-]?[\d,_]*\.?\d+(?:[eE][+-]?\d+)?)\s*(?P<unit>\S*)\s*$")
@@ -177,6 +186,10 @@ def _example(statistic: Statistic) -> str:
         "tok/s": "1800 tok/s",
         "req/s": "12 req/s",
         "tok": "2.5 tok",
+        "J/tok": "0.4 J/tok",
+        "tok/J": "2.5 tok/J",
+        "$": "0.2 $",
+        "GiB": "70 GiB",
         "1": "99%",
     }[statistic.unit]
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pytest_llmperf.records import WeightFormat
+
 #: Names that may stand wherever a model is named.
 TINY_MODELS: tuple[str, ...] = ("tiny-r1", "tiny-r1-distill-qwen", "tiny-r1-distill-llama")
 
@@ -17,8 +19,9 @@ def is_tiny(name: str) -> bool:
     return name in TINY_MODELS
 
 
-def materialize(name: str, cache_dir: Path) -> Path:
-    """The directory of a tiny model, made below ``cache_dir`` unless it is there already.
+def materialize(name: str, cache_dir: Path, weights: WeightFormat = "safetensors") -> Path:
+    """A tiny model, made below ``cache_dir`` unless it is there already: a directory as on the
+    hub, or with "gguf" for ``weights`` one file.
 
     The same name gives the same bytes on every machine. Two processes may do this at once.
     Raises :class:`~pytest_llmperf.errors.UsageMistake` for a name that is not in
@@ -26,7 +29,7 @@ def materialize(name: str, cache_dir: Path) -> Path:
     """
     from .build import build  # numpy and a second of work: only for those who ask
 
-    return build(name, cache_dir)
+    return build(name, cache_dir, weights)
 
 
 __all__ = ["TINY_MODELS", "is_tiny", "materialize"]

@@ -5,31 +5,40 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from pytest_llmperf.errors import UsageMistake
-from pytest_llmperf.records import Json
+from pytest_llmperf.records import Json, WeightFormat
 
 from . import TINY_MODELS, is_tiny
+from .gguf import write_gguf
 from .shapes import shape_of
 from .vocabulary import BOS_ID, EOS_ID, tokenizer_config, tokenizer_json
 from .weights import write_safetensors
 
-#: Part of the directory's name: raise it whenever a byte of any file would change.
+#: Parts of the directories' names: raise one whenever a byte of any file in it would change.
 FORMAT = 1
+GGUF_FORMAT = 1
 
 
-def build(name: str, cache_dir: Path) -> Path:
+def build(name: str, cache_dir: Path, weights: WeightFormat) -> Path:
     """See :func:`pytest_llmperf.models.materialize`."""
     if not is_tiny(name):
         raise UsageMistake(f"{name!r} is not a tiny model; choose one of {', '.join(TINY_MODELS)}.")
-    target = cache_dir / f"{name}-v{FORMAT}"
+    if weights == "gguf":
+        return _published(name, cache_dir, f"-v{GGUF_FORMAT}-gguf", _write_gguf) / f"{name}.gguf"
+    return _published(name, cache_dir, f"-v{FORMAT}", _write)
+
+
+def _published(name: str, cache_dir: Path, suffix: str, write: Callable[[str, Path], None]) -> Path:
+    target = cache_dir / f"{name}{suffix}"
     if target.is_dir():
         return target
     cache_dir.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=cache_dir))
     try:
-        _write(name, scratch)
+        write(name, scratch)
         _publish(scratch, target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -43,6 +52,10 @@ def _publish(scratch: Path, target: Path) -> None:
     except OSError:
         if not target.is_dir():  # else another process was first, with the same bytes
             raise
+
+
+def _write_gguf(name: str, directory: Path) -> None:
+    write_gguf(shape_of(name), directory / f"{name}.gguf")
 
 
 def _write(name: str, directory: Path) -> None:

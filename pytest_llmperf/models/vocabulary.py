@@ -116,6 +116,16 @@ def token_id(token: str) -> int:
     return tokens().index(token)
 
 
+def is_added(token: str) -> bool:
+    """Whether it is found in a text as it stands, and not made by merges."""
+    return token in _FIRST or token in _LAST
+
+
+def is_hidden(token: str) -> bool:
+    """Whether it is marked special, and so left out of the text."""
+    return token in _HIDDEN
+
+
 def speakable() -> list[bool]:
     """Per id, whether the model may say it: printable ASCII, the end of the text and of thinking.
 

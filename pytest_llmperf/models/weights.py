@@ -119,7 +119,12 @@ def write_safetensors(shape: Shape, path: Path) -> None:
     path.write_bytes(len(head).to_bytes(8, "little") + head + b"".join(blobs))
 
 
-def _blobs(shape: Shape) -> Iterable[tuple[Tensor, bytes]]:
+def filled(shape: Shape) -> Iterable[tuple[Tensor, Array]]:
+    """Every tensor of ``shape`` with its numbers, before they are rounded to its type."""
     for seed, tensor in enumerate(sorted(shape.tensors, key=lambda t: (not t.wide, t.name))):
-        values = _fill(tensor, seed, shape.end_think_lift)
+        yield tensor, _fill(tensor, seed, shape.end_think_lift)
+
+
+def _blobs(shape: Shape) -> Iterable[tuple[Tensor, bytes]]:
+    for tensor, values in filled(shape):
         yield tensor, (values.astype("<f4") if tensor.wide else bfloat16_bits(values)).tobytes()

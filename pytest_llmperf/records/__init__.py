@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from .asked import Api, Arrivals, Slo, Source, SourceKind, Workload
 from .chunks import CHUNK_KINDS, NO_CHUNKS, UNKNOWN, Chunk, ChunkKind, Chunks
-from .common import Direction, Json, Scalar, Side, Vendor, VerdictWord
+from .common import Direction, Json, Scalar, Side, Vendor, VerdictWord, WeightFormat
+from .curves import Curves, SampledRequests, Timeline
 from .decided import Limit, RegressionGate, Verdict
 from .measured import ClientHealth, MetricValue, Pass, RequestRecord, Run
 from .place import Accelerator, Device
@@ -24,10 +25,13 @@ from .serving import (
     LaunchRecord,
     LogProgress,
     Placement,
+    Rank,
     ServerIdentity,
     ServerRequest,
     TokenizeCall,
 )
+from .sizes import ModelSize
+from .telemetry import DeviceTelemetry, Price, Series, Telemetry
 
 __all__ = [
     "CHUNK_KINDS",
@@ -42,7 +46,9 @@ __all__ = [
     "Chunks",
     "ClientHealth",
     "Container",
+    "Curves",
     "Device",
+    "DeviceTelemetry",
     "Direction",
     "FailureCause",
     "Fingerprint",
@@ -57,26 +63,34 @@ __all__ = [
     "Limit",
     "LogProgress",
     "MetricValue",
+    "ModelSize",
     "NoiseProfile",
     "Observation",
     "OutputQuality",
     "Pass",
     "Placement",
+    "Price",
     "Question",
+    "Rank",
     "RegressionGate",
     "Reply",
     "RequestRecord",
     "Run",
+    "SampledRequests",
     "Scalar",
+    "Series",
     "ServerIdentity",
     "ServerRequest",
     "Side",
     "Slo",
     "Source",
     "SourceKind",
+    "Telemetry",
+    "Timeline",
     "TokenizeCall",
     "Vendor",
     "Verdict",
     "VerdictWord",
+    "WeightFormat",
     "Workload",
 ]

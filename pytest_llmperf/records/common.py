@@ -13,3 +13,5 @@ Direction = Literal["higher", "lower"]
 VerdictWord = Literal["pass", "fail", "inconclusive"]
 #: Of an A/B comparison; what is measured alone is a candidate.
 Side = Literal["candidate", "reference"]
+#: How the numbers of a model are kept: a directory as on the hub, or the one file of llama.cpp.
+WeightFormat = Literal["safetensors", "gguf"]

@@ -25,12 +25,14 @@ class Limit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegressionGate:
-    """A declared ``llm_no_regression``; losses are fractions (0.03 for "3%")."""
+    """A declared ``llm_no_regression``; losses are fractions (0.03 for "3%"). ``subject`` names
+    facts of the subject that are held fixed: where they differ, nothing is judged."""
 
     metric: str
     loss_to_catch: float
     allow: float
     source: str
+    subject: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,10 @@ class Verdict:
     ``loss_to_catch``). ``look`` of the ``looks`` declared beforehand is the one at which it was
     decided, ``n_pairs`` how many pairs of launches there were. ``changed`` are the differences
     between the two subjects, in words. ``attempt`` counts the sessions that decided the same
-    question, this one included, from 1; ``None`` where nothing is remembered.
+    question, this one included, from 1; ``None`` where nothing is remembered. ``prior_sigma`` and
+    ``prior_df`` are the spread of pairs that a calibration had found, where a comparison could lean
+    on one. ``loss_with_invalid`` is what ``loss`` would be with the runs that did not count; it
+    decides nothing, and is ``None`` where every run counted.
     """
 
     kind: Literal["floor", "ceiling", "regression"]
@@ -85,3 +90,6 @@ class Verdict:
     looks: int | None = None
     changed: tuple[str, ...] = ()
     attempt: int | None = None
+    prior_sigma: float | None = None
+    prior_df: int | None = None
+    loss_with_invalid: float | None = None

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from .chunks import Chunks
 from .common import Side
+from .curves import Curves
 from .quality import OutputQuality
+from .telemetry import Telemetry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +102,13 @@ class Pass:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricValue:
     """A metric of one run. ``unbounded`` marks a percentile that failed requests pushed to
-    infinity; ``failed`` is how many did. ``value`` is ``None`` when not measured or unbounded."""
+    infinity; ``failed`` is how many did. ``value`` is ``None`` when not measured or unbounded.
+    ``missing`` says why it was not measured and what to do, in words; "" where nobody can tell."""
 
     value: float | None
     unbounded: bool = False
     failed: int = 0
+    missing: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +118,8 @@ class Run:
     ``metrics`` holds every base metric and the standard percentiles by canonical name.
     ``valid`` is false when the run must not be judged; ``invalid_reasons`` say why in words.
     ``side`` and ``pair`` place it in an A/B comparison; ``pair`` counts from 0, ``None`` outside.
-    ``quality`` is what its responses were like.
+    ``quality`` is what its responses were like, ``telemetry`` what its devices were,
+    ``curves`` its shape.
     """
 
     launch_id: str
@@ -137,3 +142,5 @@ class Run:
     side: Side = "candidate"
     pair: int | None = None
     quality: OutputQuality | None = None
+    telemetry: Telemetry | None = None
+    curves: Curves | None = None

@@ -21,6 +21,8 @@ class Device:
     uuid: str
     memory_bytes: int | None = None
     details: Mapping[str, Scalar] = field(default_factory=dict)
+    #: What stands for it in its vendor's ``*_VISIBLE_DEVICES``, seen from where it was found.
+    visible_as: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +30,15 @@ class Accelerator:
     """What a server runs on: one or more devices of one vendor and product.
 
     ``source`` says which probe answered ("nvml", "nvidia-smi", "sysfs", "cpuinfo", "override").
+    ``parallel`` says how a server is spread over them, where that is known: its sizes above 1 by
+    their short names, such as ``{"tp": 8}``. ``nodes`` is how many machines have such devices for
+    a server, of which ``devices`` are those of this one.
     """
 
     devices: tuple[Device, ...]
     source: str
+    parallel: Mapping[str, int] = field(default_factory=dict)
+    nodes: int = 1
 
     @property
     def vendor(self) -> Vendor:
@@ -43,4 +50,4 @@ class Accelerator:
 
     @property
     def count(self) -> int:
-        return len(self.devices)
+        return len(self.devices) * self.nodes

@@ -52,6 +52,9 @@ class Observation:
     ``block`` those of the machine and device at hand. ``verdict`` is the worst of the test's gates,
     ``None`` without any; ``judged`` are all of them. ``created`` is ISO 8601 in UTC.
     ``gate_version`` is part of the key.
+
+    ``part_of`` is the id of the observation that will hold this launch among others: parts are kept
+    as soon as they are measured, and stand for the whole where that never came.
     """
 
     id: str
@@ -71,6 +74,7 @@ class Observation:
     tool_version: str = ""
     gate_version: int = 1
     judged: tuple[Judged, ...] = ()
+    part_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

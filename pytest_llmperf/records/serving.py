@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .common import Json
+from .common import Json, Side
 from .place import Accelerator
+from .sizes import ModelSize
 
 #: Stands for the interpreter of a checkout that is yet to be built.
 MERGE_BASE = "merge base"
@@ -18,8 +20,11 @@ class ServerRequest:
     """What a test asks for with ``llm_server(...)``; equal requests share one launch.
 
     With an ``image`` it runs in a container of ``container`` ("docker" or "podman", whichever is
-    here by default), and ``python`` is an interpreter inside. ``reference`` is the server that it
-    is compared with, launch by launch, where a gate asks."""
+    here by default), and ``python`` is an interpreter inside. ``devices`` are how many it is to
+    have, or which: positions among those that are visible, or the beginnings of their identities;
+    ``None`` as many as its arguments use. ``nodes`` is over how many it is spread, ``None`` for one
+    alone. ``reference`` is the server that it is compared with, launch by launch, where a gate
+    asks."""
 
     engine: str
     model: str | None = None
@@ -31,6 +36,8 @@ class ServerRequest:
     url: str | None = None
     image: str | None = None
     container: str | None = None
+    devices: int | tuple[str, ...] | None = None
+    nodes: int | None = None
     reference: ServerRequest | None = None
 
 
@@ -38,7 +45,8 @@ class ServerRequest:
 class Placement:
     """Where one launch goes. ``model_path`` is what the engine is told to load: a local directory
     or a hub name; ``cores`` are the CPU cores the server is pinned to, ``None`` for all.
-    ``environ`` is the environment that it starts from, ``None`` for that of this process."""
+    ``environ`` is the environment that it starts from, ``None`` for that of this process. ``size``
+    is what is known of the model, ``None`` if nothing."""
 
     host: str
     port: int
@@ -49,6 +57,7 @@ class Placement:
     cores: tuple[int, ...] | None = None
     scratch: Path | None = None
     environ: Mapping[str, str] | None = None
+    size: ModelSize | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +105,24 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rank:
+    """One part of a server that is spread over nodes, beside the first, which answers requests.
+
+    ``number`` counts from 1. ``argv`` is run on this machine, with ``env`` laid over the cleaned
+    environment: on another node it is the command that reaches it. ``host`` is what that node is
+    called in messages. ``local`` is whether the rank itself is on this machine; then it may listen
+    on ``port``.
+    """
+
+    number: int
+    host: str
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    local: bool
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchPlan:
     """Everything needed to start one server; data only.
 
@@ -103,6 +130,8 @@ class LaunchPlan:
     the plan does beyond the engine's own defaults; they go to the log and the report. ``end`` is a
     command that ends for certain what does not end with the process of ``argv``; it succeeds where
     nothing of it is left. ``container`` is where the server runs if not among our own processes.
+    ``recipe`` names the documented choice of flags that was taken, and its source. ``others`` are
+    its ranks beside the one of ``argv``, for a server that is spread over nodes.
     """
 
     engine: str
@@ -120,6 +149,13 @@ class LaunchPlan:
     notes: tuple[str, ...] = ()
     end: tuple[str, ...] = ()
     container: Container | None = None
+    recipe: str | None = None
+    others: tuple[Rank, ...] = ()
+
+    def of_rank(self, rank: Rank) -> LaunchPlan:
+        """The plan of one of the others, for showing it."""
+        notes = (f"rank {rank.number} of the server, on {rank.host}",)
+        return replace(self, argv=rank.argv, env=rank.env, notes=notes, others=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +176,8 @@ class LaunchRecord:
     ``server_id`` is shared by all launches of the same request. ``subject`` is what exactly ran,
     where that is compared or remembered; :mod:`pytest_llmperf.launch.subject` names its facts.
     ``failure`` is the one-sentence summary of a launch that never became ready. ``launched`` is
-    false for an attached endpoint.
+    false for an attached endpoint. ``devices`` are the identities of those it was given. ``recipe``
+    is that of its plan.
     """
 
     id: str
@@ -160,14 +197,26 @@ class LaunchRecord:
     log: str | None
     failure: str | None = None
     subject: Mapping[str, Json] | None = None
+    side: Side = "candidate"
+    devices: tuple[str, ...] | None = None
+    recipe: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpCall:
-    """A request an engine offers beside generation, such as flushing its prefix cache."""
+    """A request an engine offers beside generation, such as flushing its prefix cache.
+
+    ``refusal`` is a regular expression that the body of an answer with status 200 matches where
+    the engine did not do it all the same."""
 
     method: str
     path: str
+    refusal: str | None = None
+
+    def refuses(self, body: bytes) -> bool:
+        """Whether ``body`` says that nothing was done."""
+        text = body.decode("utf-8", "replace")
+        return self.refusal is not None and re.search(self.refusal, text) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,9 @@ from pytest_llmperf.redact import redact_argv, redact_text
 
 from .document import OUTCOMES, SIMULATORS, Entry, plain
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 TOOL = "pytest-llmperf"
-_OF_SERVER = ("server", "engine", "model", "version")
+_OF_SERVER = ("server", "engine", "model", "version", "recipe")
 _SEVERITY = {"fail": 2, "inconclusive": 1, "pass": 0}
 
 
@@ -113,12 +113,13 @@ def _servers(launches: Sequence[Entry]) -> list[Entry]:
                 "engine": launch["engine"],
                 "model": None,
                 "version": None,
+                "recipe": None,
                 "simulated": launch["engine"] in SIMULATORS,
                 "launches": [],
             },
         )
-        for name in ("model", "version"):  # a launch that never came up does not know them
-            server[name] = server[name] or launch[name]
+        for name in ("model", "version", "recipe"):  # a launch that never came up knows no version
+            server[name] = server[name] or launch.get(name)
         own = {name: value for name, value in launch.items() if name not in _OF_SERVER}
         server["launches"].append(own)
     return list(servers.values())

@@ -89,7 +89,7 @@ def launch_entry(record: LaunchRecord) -> Entry:
     entry["env"] = dict(redact_env(record.env))
     entry["args"] = plain(redact_mapping(record.args))
     entry["failure"] = record.failure and redact_text(record.failure)
-    entry["subject"] = record.subject and plain(record.subject)
+    entry["subject"] = record.subject and plain(redact_mapping(record.subject))
     return entry
 
 
@@ -238,6 +238,8 @@ def _run_entry(run: Run) -> Entry:
         "side": run.side,
         "pair": plain(run.pair),
         "quality": plain(run.quality),
+        "telemetry": plain(run.telemetry),
+        "curves": plain(run.curves),
     }
 
 

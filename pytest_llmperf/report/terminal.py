@@ -45,9 +45,12 @@ def server_lines(document: Document) -> list[str]:
     if not servers:
         return []
     launched = sum(launch["launched"] for server in servers for launch in server["launches"])
-    lines = [f"{_count(launched, 'launch', 'launches')} for {_count(len(servers), 'server')}"]
+    shown = _count(len(servers), "server")
+    lines = [f"{_count(launched, 'launch', 'launches')} for {shown}" if launched else shown]
     for server in servers:
         lines += _wrapped(_server_line(server))
+        if server.get("recipe"):
+            lines += _wrapped(f"recipe: {server['recipe']}")
     return [*lines, _SIMULATED] if document["simulated"] else lines
 
 
@@ -56,6 +59,9 @@ def _server_line(server: Mapping[str, Any]) -> str:
     launches = server["launches"]
     took = [launch["startup_time_s"] for launch in launches if launch["startup_time_s"] is not None]
     parts = [what, server["model"] or "model unknown"]
+    sides = {launch.get("side") for launch in launches}
+    if "reference" in sides:
+        parts.append("the reference" if len(sides) == 1 else "also a reference")
     if took:
         parts.append(f"up after {_seconds(took)}")
     if any(not launch["launched"] for launch in launches):

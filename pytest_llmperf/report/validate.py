@@ -9,6 +9,9 @@ from typing import Any
 
 from .schema import schema_errors
 
+#: Of a workload: what a session of ours always decides.
+_KNOWN_HERE = ("seed", "runs", "temperature", "api", "stream", "arrivals")
+
 
 def validate_report(path: Path) -> list[str]:
     """Everything wrong with the report at ``path``, in words with the JSON path; empty when valid.
@@ -19,11 +22,26 @@ def validate_report(path: Path) -> list[str]:
         document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except ValueError as error:  # malformed JSON, malformed UTF-8, NaN
         return [f"$: not JSON: {error}"]
-    return schema_errors(document) or list(dangling(document))
+    return schema_errors(document) or [*dangling(document), *unknown(document)]
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON number")
+
+
+def unknown(document: Mapping[str, Any]) -> Iterator[str]:
+    """What only a foreign report may leave open, in one that is not."""
+    if document.get("foreign") is not None:
+        return
+    for at, entry in enumerate(document["measurements"]):
+        asked, where = entry["workload"]["asked"], f"$.measurements[{at}]"
+        for name in _KNOWN_HERE:
+            if asked[name] is None:
+                yield f"{where}.workload.asked.{name}: null, in a report that is not foreign"
+        for index, run in enumerate(entry["runs"]):
+            for name in ("seed", "started_at", "client"):
+                if run[name] is None:
+                    yield f"{where}.runs[{index}].{name}: null, in a report that is not foreign"
 
 
 def dangling(document: Mapping[str, Any]) -> Iterator[str]:

@@ -24,10 +24,10 @@ def write_report(document: Mapping[str, Any], path: Path) -> None:
     text = _text(document, path)
     errors = schema_errors(document)
     if not errors:
-        _write(text, path)
+        write_text(text, path)
         return
     beside = path.with_name(f"{path.name}.invalid.json")
-    _write(text, beside)
+    write_text(text, beside)
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     raise ReportError(
         f"the report does not match its schema: {errors[0]}{more}. It is kept in {beside}; if no "
@@ -47,7 +47,12 @@ def _text(document: Mapping[str, Any], path: Path) -> str:
         ) from error
 
 
-def _write(text: str, path: Path) -> None:
+def write_text(
+    text: str, path: Path, *, option: str = "--llmperf-report", what: str = "the report"
+) -> None:
+    """Write ``text`` to ``path`` so that a reader sees the old file or the new one; directories
+    above are made. Raises :class:`~pytest_llmperf.errors.ReportError` for a disk that refuses,
+    naming the ``option`` that says where to and ``what`` is lost."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +66,7 @@ def _write(text: str, path: Path) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise ReportError(
-            f"the report could not be written to {path}: {error.strerror or error}. "
-            "Give --llmperf-report another place, or make room.",
+            f"{what} could not be written to {path}: {error.strerror or error}. "
+            f"Give {option} another place, or make room.",
             path=path,
         ) from error

@@ -51,7 +51,8 @@ class Asides:
     def growth(self, before: Counters | None, *, sent: int, succeeded: int) -> Counters | None:
         """What the counters grew by in a run of ``sent`` requests that has just ended.
 
-        Engines count a little later than they answer, so wait until every success is counted.
+        Engines count a little later than they answer, so wait until every success is counted, if
+        they count requests.
         ``None`` where that does not happen, where others were served meanwhile, and where the
         server was started anew.
         """
@@ -60,7 +61,9 @@ class Asides:
         deadline = clock.Deadline(SETTLE_S)
         while (after := self.counters()) is not None:
             found = grown(before, after)
-            if found is None or found.requests > sent:
+            if found is None or found.requests is None:
+                return found
+            if found.requests > sent:
                 return None
             if found.requests >= succeeded:
                 return found

@@ -10,26 +10,26 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
-from pytest_llmperf.engines.base import Engine
+from pytest_llmperf.engines.base import Engine, extras_of
+from pytest_llmperf.engines.nodes import check_nodes
 from pytest_llmperf.errors import ClientError, ServerError
 from pytest_llmperf.launch.container import PYTHON
 from pytest_llmperf.launch.container_tool import find_image, into_container
 from pytest_llmperf.launch.ports import claim_port, release_port
 from pytest_llmperf.load.client import LoadProgress
-from pytest_llmperf.metrics.bounds import HealthBounds
 from pytest_llmperf.models import is_tiny, materialize
+from pytest_llmperf.models.sizes import size_of
 from pytest_llmperf.records import (
     Accelerator,
     Fingerprint,
     Json,
+    LaunchPlan,
     LaunchRecord,
     Placement,
-    Question,
     Run,
     ServerRequest,
     Side,
@@ -39,33 +39,13 @@ from pytest_llmperf.records import (
 from .bring_up import attach, launch
 from .cores import split_cores
 from .device import DeviceHold
+from .devices import Allotment, for_container
+from .fitting import check_fit
 from .measurement import Measurement, summarise
-from .progress import Progress
+from .nodes import over_nodes
+from .progress import how_far
 from .server import LiveServer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What every block of one process shares."""
-
-    progress: Progress
-    log_dir: Path
-    cache_dir: Path
-    lock_dir: Path | None
-    launches: int
-    statistics: tuple[str, ...]
-    bounds: HealthBounds
-    client_processes: int | None
-    #: Whether the server and the client are kept on cores of their own.
-    pin: bool
-    api_key: str | None
-    #: Whether it matters what exactly runs in a server.
-    subjects: bool
-    remember: Callable[[LaunchRecord], None]
-    #: Whether launches that are compared or remembered answer fixed prompts.
-    fingerprints: bool = False
-    #: What each side is asked once.
-    questions: tuple[Question, ...] = ()
+from .surroundings import Surroundings
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,6 +58,8 @@ class Block:
     around: Surroundings
     planned: list[Workload] = field(default_factory=list)
     side: Side = "candidate"
+    #: Of the endpoint, where one is attached to.
+    api_key: str | None = field(default=None, repr=False)
     #: What this launch is for, where that is not counted from one to so many.
     stage: str = ""
     launched: int = 0
@@ -85,12 +67,20 @@ class Block:
     subject: Mapping[str, Json] = field(default_factory=dict)
     #: Which questions were answered rightly; ``None`` before they were asked.
     solved: tuple[bool, ...] | None = None
+    #: Which devices it may be given, where there is a choice.
+    allotment: Allotment | None = None
     device: DeviceHold = field(init=False)
+    #: Where the ranks of a server over several nodes meet.
+    _meeting: int = 0
     _runs: dict[Workload, list[Run]] = field(default_factory=dict)
     _fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.device = DeviceHold(accelerator=self.accelerator, lock_dir=self.around.lock_dir)
+        self.device = DeviceHold(
+            accelerator=self.accelerator,
+            lock_dir=self.around.lock_dir,
+            allotment=self.allotment,
+        )
 
     @property
     def id(self) -> str:
@@ -138,6 +128,7 @@ class Block:
                 live.stop()
                 self.device.wait_for_memory()
         finally:
+            release_port(self._meeting)
             self.device.give_back()
 
     def freeze(self) -> None:
@@ -237,6 +228,7 @@ class Block:
             show,
             statistics=self.around.statistics,
             bounds=self.around.bounds,
+            prices=self.around.prices,
             processes=self.around.client_processes,
             visit=pair or 0,
             turn=turn,
@@ -245,6 +237,8 @@ class Block:
         self._ask_beside(live, workload)
         placed = (replace(run, side=self.side, pair=pair) for run in runs)
         self._runs.setdefault(workload, []).extend(placed)
+        if runs and (turn is None or turn == workload.runs - 1):
+            self.around.measured(self, workload, runs[-1].launch_id)
 
     def _ask_beside(self, live: LiveServer, workload: Workload) -> None:
         """Keep what the launch said to the fixed prompts; ask the questions once a side."""
@@ -266,13 +260,13 @@ class Block:
             parts.append(f"{workload.name}: warming up")
         else:
             parts.append(f"{workload.name} run {index + 1}/{workload.runs}")
-            parts += _how_far(progress)
+            parts += how_far(progress)
         return f"{self.around.progress.test} ── {' · '.join(parts)}"
 
     # --- bringing a server up ---------------------------------------------------------------
 
     def _attach(self) -> LiveServer:
-        key = self.around.api_key
+        key = self.api_key
         return attach(
             self.engine,
             self.request.url or "",
@@ -280,13 +274,14 @@ class Block:
             server_id=self.id,
             accelerator=self.accelerator,
             headers=(("Authorization", f"Bearer {key}"),) if key else (),
-            remember=self.around.remember,
+            remember=self._remember,
             with_subject=self._has_subject,
         )
 
     def _launch(self) -> LiveServer:
         progress = self.around.progress
         self.device.take(progress.test, lambda said: progress.say(f"{progress.test} ── {said}"))
+        self.accelerator = self.device.accelerator
         try:
             return self._start()
         except BaseException:
@@ -316,8 +311,10 @@ class Block:
                 cores=cores.server,
                 scratch=self.around.log_dir,
                 environ=image.env if image else None,
+                size=size_of(model_path),
             )
-            plan = self.engine.plan(self.request, placement)
+            plan = self._fitting(self.engine.plan(self._request_here(), placement), placement)
+            plan = self._over_nodes(plan)
             self.launched += 1
             return launch(
                 self.engine,
@@ -328,41 +325,67 @@ class Block:
                 client_cores=cores.client,
                 held_fds=self.device.descriptors,
                 on_progress=self._show_start,
-                remember=self.around.remember,
+                remember=self._remember,
                 with_subject=self._has_subject,
             )
         except BaseException:
             release_port(port)
             raise
 
+    def _fitting(self, plan: LaunchPlan, placement: Placement) -> LaunchPlan:
+        """The plan, unless the model cannot fit; the first time its recipe is told."""
+        note = check_fit(
+            self.engine.name,
+            plan.argv,
+            self.request.args,
+            size=placement.size,
+            accelerator=placement.accelerator,
+        )
+        if plan.recipe and not self.launched:
+            self.around.progress.say(f"{self.label} ── recipe: {plan.recipe}")
+        return replace(plan, notes=(*plan.notes, note)) if note else plan
+
+    def _request_here(self) -> ServerRequest:
+        """The request, told which devices it has been given."""
+        request = for_container(self.request, self.accelerator.vendor)
+        if self.allotment is None:
+            return request
+        own = {**dict(request.env), **self._told()[0]}
+        return replace(request, env=tuple(sorted(own.items())))
+
+    def _told(self) -> list[dict[str, str]]:
+        """What each rank on this machine has to be told of its devices."""
+        if self.allotment is None:
+            return [{}]
+        environ = {**os.environ, **dict(self.request.env)}
+        contained = self.request.image is not None
+        return [
+            self.allotment.variables(share, environ, contained=contained)
+            for share in self.allotment.shares(self.accelerator)
+        ]
+
+    def _over_nodes(self, plan: LaunchPlan) -> LaunchPlan:
+        """The plan with all ranks, where there is more than one."""
+        count = self.request.nodes
+        if count is None:
+            return plan
+        flags = check_nodes(self.request.engine, count, self.request.args, None)
+        plan, self._meeting = over_nodes(plan, flags, count, self.around.nodes, self._told())
+        return plan
+
+    def _remember(self, record: LaunchRecord) -> None:
+        self.around.remember(replace(record, side=self.side))
+
     def _model_path(self) -> str:
         model = self.request.model or ""
         if is_tiny(model):
-            return str(materialize(model, self.around.cache_dir / "models"))
+            form = extras_of(self.engine).weights
+            return str(materialize(model, self.around.cache_dir / "models", form))
         return model
 
     def _show_start(self, what: str, seconds: float) -> None:
         said = f": {what}" if what not in ("", "starting") else ""
         self.around.progress.update(lambda: f"{self.label} ── starting {seconds:.0f} s{said}")
-
-
-def _how_far(progress: LoadProgress) -> list[str]:
-    total = "" if progress.total is None else f"/{progress.total}"
-    parts = [f"{progress.done}{total} requests"]
-    if not progress.elapsed_s or not progress.done:
-        return parts
-    if progress.output_tokens_so_far:
-        parts.append(f"{progress.output_tokens_so_far / progress.elapsed_s:,.0f} tok/s")
-    left = _seconds_left(progress)
-    return parts if left is None else [*parts, f"ETA {left // 60}:{left % 60:02d}"]
-
-
-def _seconds_left(progress: LoadProgress) -> int | None:
-    if progress.duration_s is not None:
-        return max(0, round(progress.duration_s - progress.elapsed_s))
-    if progress.total is None:
-        return None
-    return round(progress.elapsed_s / progress.done * (progress.total - progress.done))
 
 
 def _digest(workload: Workload) -> str:

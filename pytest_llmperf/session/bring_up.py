@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pytest_llmperf.accelerators import fingerprint
-from pytest_llmperf.engines.base import Engine
+from pytest_llmperf.engines.base import Engine, extras_of
 from pytest_llmperf.errors import ServerError
 from pytest_llmperf.launch import http
 from pytest_llmperf.launch.process import ServerProcess
@@ -25,6 +25,9 @@ from pytest_llmperf.records import (
 from pytest_llmperf.redact import redact_argv
 
 from .server import CONTROL_TIMEOUT_S, LiveServer
+
+#: For what a server gathers only when it is asked, such as all that is installed around it.
+MORE_TIMEOUT_S = 60.0
 
 
 def launch(
@@ -61,6 +64,8 @@ def launch(
         started_at=datetime.now(UTC).isoformat(),
         startup_time_s=None,
         log=str(log_path),
+        devices=tuple(device.uuid for device in placement.accelerator.devices),
+        recipe=plan.recipe,
     )
     process: ServerProcess | None = None
     try:
@@ -176,4 +181,15 @@ def identify(
         path: http.get_json(url + path, timeout_s=CONTROL_TIMEOUT_S, headers=dict(headers))
         for path in engine.info_paths
     }
+    for path in extras_of(engine).more_info_paths:
+        if (answer := _told(url + path, dict(headers))) is not None:
+            answers[path] = answer
     return engine.identify(answers)
+
+
+def _told(url: str, headers: Mapping[str, str]) -> Json:
+    """What ``url`` answers; ``None`` where it does not, as it need not."""
+    try:
+        return http.get_json(url, timeout_s=MORE_TIMEOUT_S, headers=headers)
+    except ServerError:
+        return None

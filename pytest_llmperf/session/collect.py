@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
@@ -12,11 +13,15 @@ import pytest
 
 from pytest_llmperf.errors import LlmPerfError
 from pytest_llmperf.report import document, terminal
+from pytest_llmperf.report.annotations import commands
 from pytest_llmperf.report.assembly import assemble
+from pytest_llmperf.report.published import published_lines
 from pytest_llmperf.report.write import write_report
+from pytest_llmperf.settings import Settings
 from pytest_llmperf.store import StoreError
 
 from . import environment
+from .outlets import on_github, repository_path, write_outlets
 from .required import Roll, shortcomings
 
 if TYPE_CHECKING:
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
 #: Exit statuses beside pytest's own: only gates failed; something could not be measured.
 EXIT_GATE = 10
 EXIT_UNMEASURED = 11
+#: As -vv asks.
+_VERY_VERBOSE = 2
 
 
 class Results:
@@ -41,6 +48,7 @@ class Results:
         self.document_built: dict[str, Any] | None = None
         self._ours_failed = 0
         self._report_path: Path | None = None
+        self._others: list[Path] = []
 
     def add(self, report: pytest.TestReport) -> None:
         """Take a test's report, with what rides on it."""
@@ -98,7 +106,7 @@ class Results:
         late = [document.launch_entry(record) for record in session.drain_launches()]
         if late:
             self.fragments.append({"launches": late})
-        if not self.fragments and session.settings.report is None:
+        if not self.fragments and not session.settings.told_in_files:
             return None
         self.document_built = assemble(
             self.fragments,
@@ -123,6 +131,12 @@ class Results:
         except LlmPerfError as error:
             self.problems.append(str(error))
 
+    def hand_out(self, settings: Settings) -> None:
+        """Write all that is asked for beside the report, with the same consequences."""
+        if self.document_built is not None:
+            self._others, problems = write_outlets(self.document_built, settings, os.environ)
+            self.problems += problems
+
     def exit_status(self, pytests: int, failed: int) -> int:
         """Pytest's own status, made finer: ``failed`` counts all failed reports."""
         # The last word of each test counts: a plugin may have run it again.
@@ -141,16 +155,26 @@ class Results:
             return EXIT_UNMEASURED
         return pytests
 
+    def annotate(self, reporter: pytest.TerminalReporter, settings: Settings) -> None:
+        """Notes for GitHub at the lines of markers, where that was asked for."""
+        if self.document_built is not None and on_github(settings, os.environ):
+            root = repository_path(reporter.config.rootpath, os.environ)
+            for command in commands(self.document_built, below=root):
+                reporter.line(command)
+
     def summarise(self, reporter: pytest.TerminalReporter) -> None:
         """The table of gates, then where the report is, then what went wrong with it."""
         if self.document_built is not None and self.fragments:
             reporter.section("llmperf", sep="=")
             for line in terminal.summary_lines(self.document_built):
                 reporter.line(line)
+            if reporter.config.get_verbosity() >= _VERY_VERBOSE:
+                for line in published_lines(self.document_built):
+                    reporter.line(line)
         if self._report_path is not None:
             reporter.line(f"report: {self._report_path}")
-        for note in self.notes:
-            reporter.line(note)
+        for line in (*(f"written: {path}" for path in self._others), *self.notes):
+            reporter.line(line)
         for problem in self.problems:
             reporter.line(f"ERROR: {problem}", red=True)
 

@@ -79,6 +79,8 @@ class Collector:
         if document is not None:
             self.config.hook.pytest_llmperf_report(config=self.config, document=document)
             self.results.write(self.session.settings.report)
+            self.results.hand_out(self.session.settings)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         self.results.summarise(terminalreporter)
+        self.results.annotate(terminalreporter, self.session.settings)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, field
+from typing import Literal, Self
 
+from pytest_llmperf.gates.comparable import differences, refusal
 from pytest_llmperf.gates.design import FEWEST_PAIRS, Design, Prior
 from pytest_llmperf.gates.regression import Pair
-from pytest_llmperf.records import RegressionGate, ServerRequest, Side
-from pytest_llmperf.redact import redact_argv, redact_env
+from pytest_llmperf.records import Json, RegressionGate, ServerRequest, Side
+from pytest_llmperf.redact import redact_argv, redact_env, redact_text
 
 #: Of a gate's chance of a false alarm, what the looks at its metric may use; the rest is for
 #: the test of failed requests beside it.
@@ -57,13 +58,28 @@ class Refusal:
         )
 
     @classmethod
-    def blind(cls, pairs: int, alpha: float) -> Self:
+    def held(
+        cls,
+        gate: RegressionGate,
+        subject: Mapping[str, Json],
+        other: Mapping[str, Json],
+        against: str,
+        mode: Literal["history", "ab"],
+    ) -> Self | None:
+        """What the gate's test holds fixed and is not equal; ``None`` where all of it is."""
+        found = differences(subject, other, gate.subject) if gate.subject else ()
+        if not found:
+            return None
+        return cls(code="subject", reason=refusal(found, against, held=mode), covered=False)
+
+    @classmethod
+    def blind(cls, pairs: int, alpha: float, of: str = "launches") -> Self:
         """No look could show a loss at this gate's share of the false alarms."""
         needed = next(n for n in range(pairs + 2, 100, 2) if _design(n, alpha).fewest_to_fail)
         return cls(
             code="too_few_pairs",
             reason=(
-                f"too few pairs: with at most {pairs} pairs of launches no loss of any size could "
+                f"too few pairs: with at most {pairs} pairs of {of} no loss of any size could "
                 f"be shown, for all gates share the false alarms; allow {needed} "
                 "(--llmperf-pairs, --llmperf-budget), or declare fewer gates"
             ),
@@ -71,12 +87,14 @@ class Refusal:
         )
 
     @classmethod
-    def too_expensive(cls, budget_s: float, pair_s: float, fewest: int) -> Self:
+    def too_expensive(
+        cls, budget_s: float, pair_s: float, fewest: int, of: str = "launches"
+    ) -> Self:
         """The time allowed ends before anything could be decided."""
         return cls(
             code="budget",
             reason=(
-                f"no time for a comparison: a pair of launches takes {pair_s / 60:.1f} min here, "
+                f"no time for a comparison: a pair of {of} takes {pair_s / 60:.1f} min here, "
                 f"and {fewest} of them do not fit into --llmperf-budget {budget_s / 60:.3g}m"
             ),
             covered=True,
@@ -98,6 +116,15 @@ class Comparison:
     design: Callable[[RegressionGate], Design]
     priors: Mapping[str, Prior]
     left_out: Mapping[Side, int]
+    #: What a pair is made of: visits where both servers run already.
+    of: Literal["launches", "visits"] = "launches"
+    #: The first so many pairs of a metric with every run, where some of them did not count.
+    with_invalid: Callable[[str, int], list[Pair]] = lambda *_: []
+    #: Why single gates are refused: what their tests hold fixed differs.
+    held: Mapping[RegressionGate, Refusal] = field(default_factory=dict)
+
+    def refused(self, gate: RegressionGate) -> Refusal | None:
+        return self.refusal or self.held.get(gate)
 
 
 def described(
@@ -107,7 +134,7 @@ def described(
     its interpreter."""
     engine = f"{request.engine} {version}" if version else request.engine
     if request.url is not None:
-        return f"{engine} at {request.url}"
+        return f"{engine} at {redact_text(request.url)}"
     parts = []
     if request.model != than.model:
         parts.append(f"serving {request.model}")

@@ -11,9 +11,11 @@ from pytest_llmperf.settings import Settings
 from pytest_llmperf.store import StoreError
 
 from .attempts import Attempt
+from .block import Block
 from .judge import Bench, judge
 from .measurement import Measurement
-from .memory import Memory, Past
+from .memory import Memory
+from .past import Past
 from .quality import Quality, assess, told_by
 
 
@@ -24,13 +26,25 @@ class Conclusions:
     servers that were compared, both by test. ``problems`` are sentences that make a session red.
     """
 
-    def __init__(self, settings: Settings, memory: Memory | None) -> None:
+    def __init__(
+        self, settings: Settings, memory: Memory | None, *, is_worker: bool = False
+    ) -> None:
         self.settings = settings
         self.memory = memory
+        #: The node id of the test that runs.
+        self.running = ""
+        self._is_worker = is_worker
+        self._expected: dict[tuple[ServerRequest, Workload], list[Expectation]] = {}
         self.profiles: dict[str, NoiseProfile] = {}
         self.qualities: dict[str, Quality] = {}
         self.problems: list[str] = []
         self._concluded: dict[str, tuple[Measurement, list[Verdict]]] = {}
+
+    def expect(self, expectation: Expectation) -> None:
+        """Note a test that is going to run."""
+        if expectation.gates and expectation.server and expectation.workload:
+            asked = expectation.server, expectation.workload
+            self._expected.setdefault(asked, []).append(expectation)
 
     def reach(
         self,
@@ -41,7 +55,7 @@ class Conclusions:
     ) -> list[Verdict]:
         """Decide every gate of a test by what was measured, and remember both."""
         if self.settings.calibrate:
-            self._calibrate(measured, expectation, accelerator)
+            self.calibrate(measured, expectation, accelerator)
             return []
         known = self._concluded.get(expectation.nodeid)
         if known is not None and known[0].runs == measured.runs:
@@ -108,9 +122,11 @@ class Conclusions:
         except StoreError as error:
             return error
 
-    def _calibrate(
+    def calibrate(
         self, measured: Measurement, expectation: Expectation, accelerator: Accelerator
     ) -> None:
+        """Remember how much the launches of ``measured`` differ, whether a gate asks or not: they
+        were made, and plans and gates of other tests on the same server and workload may."""
         if self.memory is not None and expectation.server is not None:
             profile = self.memory.calibrate(measured, expectation.server, accelerator)
             self.profiles[expectation.nodeid] = profile
@@ -130,6 +146,22 @@ class Conclusions:
             return {}, None
         sure = {n: s for n, s in profile.pair_sigma.items() if n not in profile.bimodal}
         return {n: Prior(sigma=s, df=profile.pair_df) for n, s in sure.items() if s > 0}, profile
+
+    def keep_launch(self, block: Block, workload: Workload, launch_id: str) -> None:
+        """Remember a launch as soon as it was measured, for every test that will be judged by it:
+        a killed session loses no more than what is under way."""
+        if self.memory is None or self.settings.calibrate or block.side == "reference":
+            return
+        for expectation in self._expected.get((block.request, workload), ()):
+            # Another worker may be the one that runs a test which shares this launch.
+            if self._is_worker and expectation.nodeid != self.running:
+                continue
+            try:
+                self.memory.keep_launch(
+                    block.result(workload), expectation, block.accelerator, launch_id
+                )
+            except StoreError as error:
+                self._note(error)
 
     def _keep(
         self,

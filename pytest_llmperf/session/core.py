@@ -12,13 +12,13 @@ from pathlib import Path
 from pytest_llmperf.accelerators.detect import detect
 from pytest_llmperf.declared import workload_from
 from pytest_llmperf.engines.base import Engine
+from pytest_llmperf.engines.nodes import check_nodes
+from pytest_llmperf.engines.parallel import Parallel, parallel_of
 from pytest_llmperf.engines.registry import resolve
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.expectations import Expectation
 from pytest_llmperf.gates.design import Prior
-from pytest_llmperf.launch.checkout import built, default_branch, merge_base
 from pytest_llmperf.records import (
-    MERGE_BASE,
     Accelerator,
     Api,
     Device,
@@ -30,20 +30,24 @@ from pytest_llmperf.records import (
     Verdict,
     Workload,
 )
+from pytest_llmperf.redact import redact_text
 from pytest_llmperf.settings import Settings
 
-from .block import Block, Surroundings
+from .block import Block
+from .built import build_reference
 from .conclusions import Conclusions
+from .devices import Allotment, allot, planned_words, visible_in
 from .duel import Duel, Rules
 from .handle import LlmPerf, ServerHandle
 from .judge import Bench, select_here, unmeasured
+from .keys import ApiKeys
 from .limits_from import Elsewhere, gone
 from .limits_from import told as limits_told
 from .memory import Here, Memory
+from .nodes import Nodes
 from .planning import USUAL, Asked, Premises, plan_lines, reach
 from .progress import Progress
-
-API_KEY_VARIABLE = "LLMPERF_API_KEY"
+from .surroundings import Surroundings
 
 
 class PerfSession:
@@ -62,7 +66,7 @@ class PerfSession:
         self.memory: Memory | None = None
         if settings.store and settings.mode == "on":
             self.memory = Memory(settings.store, here, update=settings.update_baseline)
-        self.conclusions = Conclusions(settings, self.memory)
+        self.conclusions = Conclusions(settings, self.memory, is_worker=here.is_worker)
         #: Lines for the end of the summary.
         self.notes: list[str] = []
         self.progress = progress
@@ -74,11 +78,12 @@ class PerfSession:
         self._blocks: dict[ServerRequest, Block] = {}
         self._duels: dict[ServerRequest, Duel] = {}
         #: Decides the order of launches; drawn anew in each session, and reported.
-        self.seed = secrets.randbits(32)
+        self.seed = secrets.randbits(32) if here.seed is None else here.seed
         self._planned: dict[ServerRequest, list[Workload]] = {}
         self._gates: dict[ServerRequest, dict[Workload, list[RegressionGate]]] = {}
         self._statistics: tuple[str, ...] = ()
-        self._accelerators: dict[str | None, Accelerator] = {}
+        self._accelerators: dict[tuple[str | None, tuple[tuple[str, str], ...]], Accelerator] = {}
+        self._allotments: dict[ServerRequest, Allotment] = {}
 
     # --- planning ---------------------------------------------------------------------------
 
@@ -102,8 +107,10 @@ class PerfSession:
 
     def check(self, expectation: Expectation) -> None:
         """Raise UsageMistake for what cannot be met here, before any launch: limits that contradict
-        each other, an API that the engine does not have."""
+        each other, an API that the engine does not have, devices that are not here."""
+        self.conclusions.running = expectation.nodeid
         self._check_api(expectation)
+        self._check_devices(expectation.server)
         if expectation.server is not None and expectation.limits:
             select_here(expectation, self.accelerator(expectation.server))
 
@@ -113,6 +120,33 @@ class PerfSession:
         self._check_engine(expectation.server, expectation.workload.api)
         if expectation.regressions and expectation.server.reference is not None:
             self._check_engine(expectation.server.reference, expectation.workload.api)
+
+    def _check_devices(self, request: ServerRequest | None) -> None:
+        if request is None or request.url is not None:
+            return
+        parallel = parallel_of(request.engine, request.args)
+        many = parallel is not None and parallel.devices > 1
+        if many or request.devices is not None or request.nodes is not None:
+            self._allotment(request)
+        self._check_devices(request.reference)
+
+    def _parallel(self, request: ServerRequest, words: Sequence[str]) -> Parallel | None:
+        """How the server of a command line is spread, over the nodes that are asked for."""
+        parallel = parallel_of(request.engine, words)
+        if request.nodes is None:
+            return parallel
+        if self.settings.side_by_side:
+            raise UsageMistake(
+                f"llm_server(nodes={request.nodes}): a server of several ranks cannot be held "
+                "still as a whole; leave --llmperf-side-by-side out."
+            )
+        self._nodes.check(request)
+        check_nodes(request.engine, request.nodes, request.args, parallel)
+        return parallel and replace(parallel, nodes=request.nodes)
+
+    @property
+    def _nodes(self) -> Nodes:
+        return Nodes(hosts=self.settings.hosts, command=self.settings.node_command)
 
     def _check_engine(self, request: ServerRequest, api: Api) -> None:
         engine = self.engine(request.engine)
@@ -131,6 +165,7 @@ class PerfSession:
             names |= dict.fromkeys(gate.metric for gate in expectation.regressions)
             if expectation.server is None or expectation.workload is None:
                 continue
+            self.conclusions.expect(expectation)
             if expectation.regressions:
                 gates = self._gates.setdefault(expectation.server, {})
                 known = gates.setdefault(expectation.workload, [])
@@ -169,17 +204,22 @@ class PerfSession:
         """The block of a request; the same one for every test that asks for it."""
         if request not in self._blocks:
             planned = self._planned.get(request, [])
-            self._blocks[request] = self._new_block(request, planned, "candidate")
+            key = ApiKeys.of(os.environ).own
+            self._blocks[request] = self._new_block(request, planned, "candidate", key)
         return self._blocks[request]
 
-    def _new_block(self, request: ServerRequest, planned: list[Workload], side: Side) -> Block:
+    def _new_block(
+        self, request: ServerRequest, planned: list[Workload], side: Side, api_key: str | None
+    ) -> Block:
         return Block(
             request=request,
             engine=self.engine(request.engine),
             accelerator=self.accelerator(request),
+            allotment=None if request.url else self._allotment(request),
             around=self._surroundings(),
             planned=planned,
             side=side,
+            api_key=api_key,
         )
 
     def handle(self, request: ServerRequest) -> ServerHandle:
@@ -192,10 +232,13 @@ class PerfSession:
             return None
         if request not in self._duels:
             candidate = self.block(request)
-            reference, name = self._built(request.reference)
+            reference, name = build_reference(
+                request.reference, self.settings, self._here.root, self.progress.say
+            )
+            key = ApiKeys.of(os.environ).for_reference(reference.url, request.url)
             self._duels[request] = Duel(
                 candidate=candidate,
-                reference=self._new_block(reference, candidate.planned, "reference"),
+                reference=self._new_block(reference, candidate.planned, "reference", key),
                 name=name,
                 release=self.settings.anchor or "",
                 gates=gates,
@@ -212,36 +255,38 @@ class PerfSession:
             )
         return self._duels[request]
 
-    def _built(self, reference: ServerRequest) -> tuple[ServerRequest, str]:
-        """A reference with an interpreter to start it, and a name where that was built for it."""
-        command = self.settings.reference.build
-        if reference.python != MERGE_BASE or command is None:
-            return reference, ""
-        root = self._here.root
-        ref = self.settings.reference.ref or default_branch(root)
-        checkout = built(
-            root,
-            merge_base(root, ref),
-            command,
-            self.settings.checkouts_dir,
-            say=self.progress.say,
-        )
-        name = f"{checkout.commit[:8]}, the merge base with {ref}"
-        return replace(reference, python=str(checkout.python)), name
-
     def engine(self, name: str) -> Engine:
         if self._offered is None:
             self._offered = self._engines()
         return resolve(name, self._offered)
 
     def accelerator(self, request: ServerRequest | None = None) -> Accelerator:
-        """What a request runs on: detected once, ``remote`` for an endpoint unless stated."""
-        wanted = request.accelerator if request else self.settings.accelerator
-        if request is not None and request.url is not None:
-            return _remote(request.url, wanted)
-        if wanted not in self._accelerators:
-            self._accelerators[wanted] = detect(wanted)
-        return self._accelerators[wanted]
+        """What a request runs on, of the devices here those that it is given; ``remote`` for an
+        endpoint unless stated. Without a request, all that is here."""
+        if request is None:
+            return self._detected(self.settings.accelerator)
+        if request.url is not None:
+            return _remote(request.url, request.accelerator)
+        if request in self._blocks:
+            return self._blocks[request].accelerator
+        return self._allotment(request).usual
+
+    def _detected(self, wanted: str | None, env: Mapping[str, str] | None = None) -> Accelerator:
+        """The devices that a server with ``env`` laid over this process's would see; asked once."""
+        key = (wanted, tuple(sorted((env or {}).items())))
+        if key not in self._accelerators:
+            self._accelerators[key] = detect(wanted, env={**os.environ, **(env or {})})
+        return self._accelerators[key]
+
+    def _allotment(self, request: ServerRequest) -> Allotment:
+        """The devices that a server to be launched may be given."""
+        if request not in self._allotments:
+            found = self._detected(request.accelerator, visible_in(request))
+            ranks = 1 if self.settings.hosts else request.nodes or 1
+            words = planned_words(self.engine(request.engine), request, found, ranks=ranks)
+            parallel = self._parallel(request, words)
+            self._allotments[request] = allot(request, found, parallel, os.environ, ranks=ranks)
+        return self._allotments[request]
 
     def perf(self, server: ServerHandle, expectation: Expectation) -> LlmPerf:
         """What the ``llm_perf`` fixture of a test is."""
@@ -257,6 +302,8 @@ class PerfSession:
         """Decide every gate of a test whose body has ended, in ``error`` if in one."""
         expectation = perf.expectation
         if not expectation.gates:
+            if self.settings.calibrate and perf.declared is not None and error is None:
+                self.conclusions.calibrate(perf.declared, expectation, perf.server.accelerator)
             return []
         if perf.declared is None:
             return unmeasured(expectation, error)
@@ -328,17 +375,20 @@ class PerfSession:
             launches=self.settings.launches,
             statistics=self._statistics,
             bounds=self.settings.health,
+            prices=self.settings.prices,
             client_processes=self.settings.client_processes,
             pin=self.settings.pin,
+            nodes=self._nodes,
             subjects=self.memory is not None,
             fingerprints=self.settings.mode == "on" and self.settings.quality != "off",
             questions=self.settings.questions if self.settings.mode == "on" else (),
-            api_key=os.environ.get(API_KEY_VARIABLE),
             remember=lambda record: self.launches.append(record),
+            measured=self.conclusions.keep_launch,
         )
 
 
 def _remote(url: str, stated: str | None) -> Accelerator:
     """An endpoint's hardware: what the user states, else unknown."""
-    device = Device(vendor="remote", product=stated or "remote endpoint", index=0, uuid=url)
+    shown = redact_text(url)
+    device = Device(vendor="remote", product=stated or "remote endpoint", index=0, uuid=shown)
     return Accelerator(devices=(device,), source="stated" if stated else "attached")

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from pytest_llmperf.accelerators.detect import memory_in_use
 from pytest_llmperf.errors import ServerError
-from pytest_llmperf.launch.locks import DeviceLock, subdirectory
+from pytest_llmperf.launch.locks import DeviceLock, lock_one_of, subdirectory
 from pytest_llmperf.launch.memory import wait_released
-from pytest_llmperf.records import Accelerator
+from pytest_llmperf.records import Accelerator, Device
+
+from .devices import Allotment
 
 RELEASE_TIMEOUT_S = 120.0
 RELEASE_SLACK_BYTES = 512 * 2**20
@@ -20,12 +22,18 @@ RELEASE_SLACK_BYTES = 512 * 2**20
 class DeviceHold:
     """The lock on the devices of ``accelerator``, and the memory that was in use before a launch.
 
-    With ``beside`` another one holds the same devices at the same time, under one lock.
+    Where ``allotment`` leaves a choice it is made when they are taken first, and holds from then
+    on: launches of one server share the luck of their devices. ``like`` is another one whose choice
+    is followed as far as it goes. With ``beside`` another one holds the same devices at the same
+    time, under one lock.
     """
 
     accelerator: Accelerator
     lock_dir: Path | None
+    allotment: Allotment | None = None
+    like: DeviceHold | None = None
     beside: DeviceHold | None = None
+    _chosen: bool = False
     _lock: DeviceLock | None = None
     _before: int | None = None
 
@@ -45,11 +53,26 @@ class DeviceHold:
     def take(self, holder: str, on_wait: Callable[[str], None]) -> None:
         """Lock the devices, unless they are; ``on_wait`` is told who else has them."""
         if not self.descriptors:
-            uuids = [device.uuid for device in self.accelerator.devices]
-            lock = DeviceLock(uuids, self.lock_dir or subdirectory("devices"), holder=holder)
-            self._lock = lock
-            lock.acquire(on_wait=on_wait)
+            groups = self._groups()
+            uuids = [[device.uuid for device in group.devices] for group in groups]
+            directory = self.lock_dir or subdirectory("devices")
+            place, self._lock = lock_one_of(uuids, directory, holder=holder, on_wait=on_wait)
+            self.accelerator, self._chosen = groups[place], True
+        elif self.beside is not None:
+            self.accelerator, self._chosen = self.beside.accelerator, True
         self._before = memory_in_use(self.accelerator)
+
+    def _groups(self) -> list[Accelerator]:
+        if self.allotment is None or self._chosen:
+            return [self.accelerator]
+        groups = self.allotment.groups(self._followed)
+        # What is compared runs on the same devices, and waits for them.
+        return groups[:1] if self._followed else groups
+
+    @property
+    def _followed(self) -> tuple[Device, ...]:
+        other = self.like
+        return other.accelerator.devices if other is not None and other._chosen else ()
 
     def give_back(self) -> None:
         if self._lock is not None:

@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 from pytest_llmperf import clock
 from pytest_llmperf.errors import ClientError, ServerError
@@ -27,6 +28,8 @@ from .measurement import Measurement
 
 #: Pairs beyond the last look that may stand in for invalid ones.
 _SPARE_PAIRS = 4
+#: Of one side, by the number of the pair.
+_Values = dict[int, list[MetricValue]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,7 @@ class Duel:
     _against: str = ""
     _changed: tuple[str, ...] = ()
     _refusal: Refusal | None = None
+    _held: dict[RegressionGate, Refusal] = field(default_factory=dict)
     _begun: bool = False
     _failure: ServerError | None = None
     _troubles: dict[Workload, ServerError | ClientError] = field(default_factory=dict)
@@ -92,6 +96,12 @@ class Duel:
             self.close()
         return self._result(workload)
 
+    @property
+    def _of(self) -> Literal["launches", "visits"]:
+        """What a pair is made of."""
+        both = self.candidate.attached and self.reference.attached
+        return "visits" if both else "launches"
+
     def close(self) -> None:
         """End the reference, and with it a candidate that shares the device with it."""
         if self.rules.side_by_side:
@@ -111,6 +121,7 @@ class Duel:
     def _begin(self) -> None:
         if self._begun:
             return
+        self.reference.device.like = self.candidate.device
         if self.rules.side_by_side:
             self.candidate.device.beside = self.reference.device
             self.reference.device.beside = self.candidate.device
@@ -130,7 +141,7 @@ class Duel:
         for block in (self.candidate, self.reference):
             if block is self.reference:
                 self.candidate.close()
-            block.stage = f"warm-up launch of the {block.side}"
+            block.stage = f"warm-up {'visit' if block.attached else 'launch'} of the {block.side}"
             seconds += self._warmed(block)
             subjects.append(block.subject)
         self._against = described(
@@ -149,7 +160,10 @@ class Duel:
             if not self.rules.compare_with_itself:
                 self._refusal = Refusal.identical(self._against)
         self._changed = told(differences(one, other))
-        if self.reference.attached:
+        for gate in (gate for gates in self.gates.values() for gate in gates):
+            if (why := Refusal.held(gate, one, other, self._against, "ab")) is not None:
+                self._held[gate] = why
+        if self._of == "visits":
             self._against += " (both run already: the luck of their one launch is in the result)"
         self._plan(seconds)
         self.reference.close()
@@ -174,16 +188,16 @@ class Duel:
             return
         if self.rules.budget_s is not None:
             self._refusal = self._fitted(self.rules.budget_s, seconds_per_pair)
-        gates = (gate for each in self.gates.values() for gate in each)
+        gates = [gate for each in self.gates for gate in self._open_gates(each)]
         if self._refusal is None and any(self._design(g).fewest_to_fail is None for g in gates):
-            self._refusal = Refusal.blind(self._most_pairs, self.rules.alpha)
+            self._refusal = Refusal.blind(self._most_pairs, self.rules.alpha, self._of)
 
     def _fitted(self, budget_s: float, seconds_per_pair: float) -> Refusal | None:
         """As many pairs as there is time for, or why there is too little."""
         affordable = int(budget_s / seconds_per_pair) // 2 * 2
         fewest = 2 if self.rules.one_block else FEWEST_PAIRS
         if affordable < fewest:
-            return Refusal.too_expensive(budget_s, seconds_per_pair, fewest)
+            return Refusal.too_expensive(budget_s, seconds_per_pair, fewest, self._of)
         if not self.rules.one_block:
             self._most_pairs = min(self._most_pairs, affordable)
         return None
@@ -192,6 +206,8 @@ class Duel:
         if self._refusal is not None or self._launched_pairs >= self._most_pairs + _SPARE_PAIRS:
             return False
         if self._out_of_time():
+            return False
+        if not self._open_gates(workload):
             return False
         if self.rules.one_block and self._launched_pairs:
             return self._launched_pairs <= _SPARE_PAIRS and not self._has_a_pair(workload)
@@ -204,10 +220,13 @@ class Duel:
         return budget_s is not None and self._since is not None and self._since.elapsed > budget_s
 
     def _has_a_pair(self, workload: Workload) -> bool:
-        return all(self.pairs(workload, gate.metric) for gate in self.gates.get(workload, ()))
+        return all(self.pairs(workload, gate.metric) for gate in self._open_gates(workload))
+
+    def _open_gates(self, workload: Workload) -> list[RegressionGate]:
+        """Those that are not refused for what their tests hold fixed."""
+        return [gate for gate in self.gates.get(workload, ()) if gate not in self._held]
 
     def _undecided(self, workload: Workload) -> bool:
-        gates = self.gates.get(workload, ())
         states = (
             state_of(
                 gate,
@@ -215,7 +234,7 @@ class Duel:
                 self._design(gate),
                 self._known.get(workload, {}).get(gate.metric),
             )
-            for gate in gates
+            for gate in self._open_gates(workload)
         )
         return any(state.word is None for state in states)
 
@@ -302,14 +321,26 @@ class Duel:
 
     def pairs(self, workload: Workload, metric: str) -> list[Pair]:
         """Values of the valid runs of both launches of a pair, for the pairs that have both."""
-        ours, theirs = (
-            _by_pair(block.runs(workload), metric) for block in (self.candidate, self.reference)
-        )
+        ours, theirs = self._sides_of(workload, metric)
         return [(ours[pair], theirs[pair]) for pair in sorted(ours.keys() & theirs.keys())]
 
     def _design(self, gate: RegressionGate) -> Design:
         alpha = SHARE_OF_LOOKS * self.rules.alpha
         return design_for(gate, alpha=alpha, max_pairs=self._most_pairs)
+
+    def _with_invalid(self, workload: Workload, metric: str, count: int) -> list[Pair]:
+        """The first ``count`` pairs with the runs that did not count, and those in between that
+        only such runs make whole; none where every run of them counted."""
+        counted = set.intersection(*map(set, self._sides_of(workload, metric)))
+        last = max(sorted(counted)[:count], default=-1)
+        ours, theirs = self._sides_of(workload, metric, valid=False)
+        within = [pair for pair in sorted(ours.keys() & theirs.keys()) if pair <= last]
+        every: list[Pair] = [(ours[pair], theirs[pair]) for pair in within]
+        return every if every != self.pairs(workload, metric)[:count] else []
+
+    def _sides_of(self, workload: Workload, metric: str, *, valid: bool = True) -> list[_Values]:
+        sides = (self.candidate, self.reference)
+        return [_by_pair(block.runs(workload), metric, valid=valid) for block in sides]
 
     def _left_out(self, workload: Workload) -> dict[Side, int]:
         """Launches of each side that were measured and gave no valid run."""
@@ -332,6 +363,9 @@ class Duel:
                 design=self._design,
                 priors=self._known.get(workload, {}),
                 left_out=self._left_out(workload),
+                held=self._held,
+                of=self._of,
+                with_invalid=partial(self._with_invalid, workload),
             ),
         )
 
@@ -341,10 +375,11 @@ def _without_valid(runs: Sequence[Run]) -> int:
     return len({run.launch_id for run in paired} - {run.launch_id for run in paired if run.valid})
 
 
-def _by_pair(runs: Sequence[Run], metric: str) -> dict[int, list[MetricValue]]:
-    found: dict[int, list[MetricValue]] = {}
+def _by_pair(runs: Sequence[Run], metric: str, *, valid: bool) -> _Values:
+    """The values of ``valid`` runs, or of all of them."""
+    found: _Values = {}
     for run in runs:
-        if run.valid and run.pair is not None:
+        if (run.valid or not valid) and run.pair is not None:
             value = run.metrics.get(metric, MetricValue(value=None))
             found.setdefault(run.pair, []).append(value)
     return found

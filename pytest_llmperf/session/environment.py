@@ -79,7 +79,18 @@ def here(config: pytest.Config, settings: Settings) -> Here:
         facts=partial(match_facts, config, settings),
         git=cache(partial(git_facts, config.rootpath, _written_by_us(config))),
         comparable=comparable,
+        is_worker=hasattr(config, "workerinput"),
+        seed=_common_seed(config),
     )
+
+
+def _common_seed(config: pytest.Config) -> int | None:
+    """What all workers of pytest-xdist draw from, so that one report has room for it: xdist gives
+    them one id of the run (since its 2.0, as ``workerinput["testrunuid"]``)."""
+    run = getattr(config, "workerinput", {}).get("testrunuid")
+    if run is None:
+        return None
+    return int.from_bytes(hashlib.sha256(run.encode()).digest()[:4], "big")
 
 
 def _key(match: Mapping[str, Scalar]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from pytest_llmperf.errors import ClientError, Inconclusive, LimitMissed, Regressed, ServerError
 from pytest_llmperf.expectations import Expectation
+from pytest_llmperf.metrics import published
 from pytest_llmperf.records import Accelerator
 from pytest_llmperf.report import document, junit
 
@@ -47,7 +48,7 @@ def fragment_for(
         "notes": session.notes,
         "launches": [document.launch_entry(record) for record in session.drain_launches()],
         "measurements": [
-            _measurement_entry(each, expectation)
+            _measurement_entry(each, expectation, session)
             for measurement in measurements
             for each in (measurement, measurement.reference)
             if each is not None
@@ -96,9 +97,11 @@ def _quality(expectation: Expectation, session: PerfSession) -> list[dict[str, A
     return [] if found is None else [document.quality_entry(expectation.nodeid, found)]
 
 
-def _measurement_entry(measurement: Measurement, expectation: Expectation) -> dict[str, Any]:
+def _measurement_entry(
+    measurement: Measurement, expectation: Expectation, session: PerfSession
+) -> dict[str, Any]:
     reference = measurement.reference
-    return document.measurement_entry(
+    entry = document.measurement_entry(
         id=_entry_id(measurement, expectation),
         test=expectation.nodeid,
         server_id=measurement.server_id,
@@ -107,6 +110,29 @@ def _measurement_entry(measurement: Measurement, expectation: Expectation) -> di
         summary=measurement.summary,
         reference=_entry_id(reference, expectation) if reference else None,
     )
+    beside = _published(measurement, entry["workload"]["sent"], expectation, session)
+    return {**entry, "published": beside or None}
+
+
+def _published(
+    measurement: Measurement,
+    sent: Mapping[str, float | None],
+    expectation: Expectation,
+    session: PerfSession,
+) -> list[dict[str, Any]]:
+    """What others published of the same."""
+    request = expectation.server
+    if request is None:
+        return []
+    asked = published.Asked(
+        model=request.model,
+        engine=request.engine,
+        accelerator=_accelerator(expectation, session),
+        workload=measurement.workload,
+        input_tokens_mean=sent["input_tokens_mean"],
+        output_tokens_mean=sent["output_tokens_mean"],
+    )
+    return published.beside({n: each.mean for n, each in measurement.summary.items()}, asked)
 
 
 def _accelerator(expectation: Expectation, session: PerfSession) -> Accelerator:

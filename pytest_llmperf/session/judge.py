@@ -11,18 +11,20 @@ from pytest_llmperf.errors import GateError, Inconclusive, LimitMissed, Regresse
 from pytest_llmperf.expectations import Expectation
 from pytest_llmperf.gates.failures import fail_for_requests, failures_exceed, failures_recur
 from pytest_llmperf.gates.history import LEARNING, judge_history
-from pytest_llmperf.gates.left_out import with_left_out
+from pytest_llmperf.gates.left_out import beside_invalid, with_left_out
 from pytest_llmperf.gates.limits import judge_limit
-from pytest_llmperf.gates.regression import Pair, judge_ab
+from pytest_llmperf.gates.regression import Pair, judge_ab, loss_of
 from pytest_llmperf.gates.select import Selection, select_limits
 from pytest_llmperf.gates.verdict import is_red, message, no_comparison, verdict_for, worst_first
+from pytest_llmperf.metrics import units
+from pytest_llmperf.metrics.cost import METRIC as COST
 from pytest_llmperf.records import Accelerator, Limit, MetricValue, RegressionGate, Verdict
 from pytest_llmperf.store import StoreError
 
 from .attempts import Attempt, Nights
 from .comparison import SHARE_OF_LOOKS, Comparison, Refusal
-from .measurement import Measurement
-from .memory import Past
+from .measurement import Measurement, by_launch
+from .past import Past
 
 _NO_REFERENCE = (
     "nothing to compare with: name a reference with --llmperf-reference-python, "
@@ -64,7 +66,16 @@ def judge(
         _attempted(gate, measurement, accelerator, bench, past, (attempts or {}).get(gate.metric))
         for gate in expectation.regressions
     ]
-    return worst_first(verdicts)
+    return worst_first([_with_price(verdict, measurement) for verdict in verdicts])
+
+
+def _with_price(verdict: Verdict, measurement: Measurement) -> Verdict:
+    """What there is to know about the price, such as its age, with the cost."""
+    if verdict.metric != COST or verdict.observed is None:
+        return verdict
+    prices = (run.telemetry.price for run in measurement.runs if run.telemetry)
+    note = next((price.note for price in prices if price is not None), "")
+    return replace(verdict, reason=f"{verdict.reason}; {note}") if note else verdict
 
 
 def _attempted(
@@ -120,12 +131,14 @@ def _judge_history(
         told = f"no accepted level, though {past.sessions} sessions are remembered: move it with "
         told += f"pytest-llmperf baseline accept {past.key} --reason TEXT"
         return no_comparison(gate, "no_level", told, covered=False, mode="history")
+    if (refused := past.held(gate, measurement.subject)) is not None:
+        return no_comparison(gate, refused.code, refused.reason, covered=False, mode="history")
     if why := failures_recur(measurement.runs):
         return fail_for_requests(gate, why, accelerator.product, mode="history")
-    return judge_history(
+    judged = partial(
+        judge_history,
         gate,
-        measurement.by_launch(gate.metric),
-        past.launches(gate.metric),
+        accepted=past.launches(gate.metric),
         alpha=bench.family_alpha,
         family=bench.family,
         device=accelerator.product,
@@ -133,6 +146,10 @@ def _judge_history(
         changed=past.changed,
         invalid_reasons=measurement.invalid_reasons,
     )
+    verdict = judged(measurement.by_launch(gate.metric))
+    if measurement.valid_runs == measurement.runs:
+        return verdict
+    return beside_invalid(verdict, judged(by_launch(measurement.runs, gate.metric)).loss)
 
 
 def _judge_duel(
@@ -145,8 +162,7 @@ def _judge_duel(
 ) -> Verdict:
     if nights is not None and nights.missing:
         return no_comparison(gate, "sequence_lost", _lost(nights, bench), covered=False)
-    if compared.refusal is not None:
-        refused = compared.refusal
+    if (refused := compared.refused(gate)) is not None:
         return no_comparison(gate, refused.code, refused.reason, covered=refused.covered)
     theirs = measurement.reference.runs if measurement.reference is not None else ()
     if why := failures_recur(theirs):
@@ -159,7 +175,7 @@ def _judge_duel(
     ):
         return fail_for_requests(gate, why, accelerator.product)
     if design.fewest_to_fail is None:
-        blind = Refusal.blind(design.most_pairs, share)
+        blind = Refusal.blind(design.most_pairs, share, compared.of)
         return no_comparison(gate, blind.code, blind.reason, covered=blind.covered)
     verdict = judge_ab(
         gate,
@@ -173,11 +189,25 @@ def _judge_duel(
         changed=compared.changed,
         invalid_reasons=measurement.invalid_reasons,
         since="" if nights is None else nights.since or "today",
+        of=compared.of,
     )
-    reasons = measurement.invalid_reasons
+    if (prior := compared.priors.get(gate.metric)) is not None:
+        verdict = replace(verdict, prior_sigma=prior.sigma, prior_df=prior.df)
+    verdict = beside_invalid(verdict, _loss_with_invalid(gate, verdict, compared, nights))
+    left_out, reasons = compared.left_out, measurement.invalid_reasons
     return with_left_out(
-        verdict, compared.left_out["candidate"], compared.left_out["reference"], reasons
+        verdict, left_out["candidate"], left_out["reference"], reasons, compared.of
     )
+
+
+def _loss_with_invalid(
+    gate: RegressionGate, verdict: Verdict, compared: Comparison, nights: Nights | None
+) -> float | None:
+    """What the pairs that decided would show with the runs that did not count, if there are any."""
+    earlier = 0 if nights is None else len(nights.pairs)
+    every = compared.with_invalid(gate.metric, max(0, verdict.n_pairs - earlier))
+    pairs = _with_earlier(nights, every) if every else []
+    return loss_of(pairs, units.row_of(gate.metric).direction)
 
 
 def _with_earlier(nights: Nights | None, fresh: list[Pair]) -> list[Pair]:

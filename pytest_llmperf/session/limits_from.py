@@ -112,7 +112,10 @@ def _command(config: pytest.Config, out: Path, at: Path) -> list[str]:
 def _declared(entry: Mapping[str, Any]) -> Declared:
     return Declared(
         limits=tuple(Limit(**limit) for limit in entry["limits"]),
-        regressions=tuple(RegressionGate(**gate) for gate in entry["regressions"]),
+        regressions=tuple(
+            RegressionGate(**{**gate, "subject": tuple(gate.get("subject", ()))})
+            for gate in entry["regressions"]
+        ),
     )
 
 
@@ -181,7 +184,8 @@ def _demand(gate: Limit | RegressionGate) -> str:
     if isinstance(gate, Limit):
         return format_value(gate.limit, row_of(gate.metric).unit)
     allowed = f", allowing {_percent(gate.allow)}" if gate.allow else ""
-    return f"{_percent(gate.loss_to_catch)}{allowed}"
+    held = f", with {', '.join(gate.subject)} held fixed" if gate.subject else ""
+    return f"{_percent(gate.loss_to_catch)}{allowed}{held}"
 
 
 def _percent(fraction: float) -> str:

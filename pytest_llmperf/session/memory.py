@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import platform
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +14,9 @@ from pytest_llmperf.errors import ClientError
 from pytest_llmperf.expectations import Expectation
 from pytest_llmperf.gates.comparable import GATE_VERSION, differences, refusal, told
 from pytest_llmperf.gates.noise import FEWEST_LAUNCHES, noise_by_metric
-from pytest_llmperf.gates.verdict import worst_first
 from pytest_llmperf.records import (
     Accelerator,
     Judged,
-    LaunchValues,
     Level,
     NoiseProfile,
     Observation,
@@ -37,6 +32,7 @@ from pytest_llmperf.store import (
     near,
     new_id,
     open_store,
+    part_id,
     resting_on,
     since,
 )
@@ -45,7 +41,8 @@ from .anchor import attempt_after, judged_after, sequence_with
 from .attempts import Attempt, attempt_at, sequence_of
 from .duration import mean_span_s, mean_startup_s
 from .measurement import Measurement
-from .quality import kept_outputs
+from .observed import key_for, launches_of, observation_of
+from .past import Past
 from .required import Known, known_gates
 
 #: How long a calibration is believed.
@@ -61,7 +58,8 @@ class Here:
 
     ``directory`` is where pytest was called, ``root`` the suite's. ``facts`` are those of the
     environment that must be equal; ``git`` has ``commit`` and ``dirty``; ``comparable`` asks hooks
-    whether two unlike environments may be compared.
+    whether two unlike environments may be compared. ``is_worker``: other processes of this session
+    run other tests; ``seed`` is what they all draw from, ``None`` where each may draw its own.
     """
 
     directory: Path
@@ -69,42 +67,8 @@ class Here:
     facts: Callable[[Accelerator], Facts]
     git: Callable[[], Mapping[str, Any]]
     comparable: Callable[[Facts, Facts], bool]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
-    """What is known of one test on one workload in one environment.
-
-    ``sessions`` is how many observations there are, ``accepted`` those that the accepted ``level``
-    rests on. ``refused`` says why a level of another environment does not hold here. ``changed``
-    is what differs from the newest accepted one, in words.
-    """
-
-    key: str
-    sessions: int
-    level: Level | None
-    accepted: tuple[Observation, ...]
-    refused: str | None
-    changed: tuple[str, ...]
-
-    def launches(self, metric: str) -> list[list[float]]:
-        """Launch means of ``metric``, for each accepted session that has it."""
-        found = [
-            [launch.metrics[metric] for launch in each.launches if metric in launch.metrics]
-            for each in self.accepted
-        ]
-        return [launches for launches in found if launches]
-
-    @property
-    def against(self) -> str:
-        """The accepted level in words."""
-        if self.level is None:
-            return "no accepted level"
-        newest = self.accepted[-1]
-        version = newest.subject.get("version")
-        commit = f", {newest.commit[:7]}" if newest.commit else ""
-        of = f" of {newest.subject.get('engine')} {version}" if version else ""
-        return f"the level accepted on {self.level.created[:10]}{of}{commit}"
+    is_worker: bool = False
+    seed: int | None = None
 
 
 class Memory:
@@ -118,6 +82,8 @@ class Memory:
         self._levels_at: Path | None = None
         self._accepted: Store | None = None
         self._kept: set[tuple[str, str]] = set()
+        #: What tests that go on will be kept as, by node id: their launches are kept already.
+        self._under_way: dict[str, str] = {}
 
     def read_levels_at(self, root: Path) -> None:
         """Compare with the levels of another checkout of the suite, whose root is ``root``, where
@@ -134,8 +100,10 @@ class Memory:
         """What ``measurement`` may be compared with. Raises
         :class:`~pytest_llmperf.store.StoreError`."""
         store, facts = self._open_accepted(), self._here.facts(accelerator)
-        key = _key(expectation, measurement, facts)
-        observations, level = store.observations(key), _newest(store.levels(key))
+        key = key_for(expectation, measurement, facts)
+        ours = self._under_way.get(expectation.nodeid)
+        observations = [each for each in store.observations(key) if each.id != ours]
+        level = _newest(store.levels(key))
         refused = None
         if level is None:
             level, others, refused = self._elsewhere(store, key, facts)
@@ -177,7 +145,7 @@ class Memory:
         """Which attempt each regression gate is at, by metric; ``against`` names what it is
         compared with. Raises :class:`~pytest_llmperf.store.StoreError`."""
         observations = self._open().observations(
-            _key(expectation, measurement, self._here.facts(accelerator))
+            key_for(expectation, measurement, self._here.facts(accelerator))
         )
         git = self._here.git()
         sequences = {
@@ -197,7 +165,7 @@ class Memory:
         """What sessions before left of the comparison of each gate with ``release``, by metric, of
         at most ``most_pairs`` pairs. Raises :class:`~pytest_llmperf.store.StoreError`."""
         observations = self._open().observations(
-            _key(expectation, measurement, self._here.facts(accelerator))
+            key_for(expectation, measurement, self._here.facts(accelerator))
         )
         theirs = measurement.reference.subject if measurement.reference is not None else {}
         return {
@@ -218,6 +186,34 @@ class Memory:
         finally:
             self.close()
 
+    def keep_launch(
+        self,
+        measurement: Measurement,
+        expectation: Expectation,
+        accelerator: Accelerator,
+        launch_id: str,
+    ) -> None:
+        """Append one launch of a test that goes on: a part of what :meth:`keep` will append.
+
+        Raises :class:`~pytest_llmperf.store.StoreError`.
+        """
+        fresh = [each for each in launches_of(measurement) if each.launch_id == launch_id]
+        if not fresh or (expectation.nodeid, launch_id) in self._kept:
+            return
+        whole = self._under_way.setdefault(expectation.nodeid, new_id())
+        self._open().append(
+            observation_of(
+                part_id(whole, launch_id),
+                measurement,
+                expectation,
+                accelerator,
+                fresh,
+                facts=self._here.facts(accelerator),
+                git=self._here.git(),
+                part_of=whole,
+            )
+        )
+
     def keep(
         self,
         measurement: Measurement,
@@ -230,32 +226,24 @@ class Memory:
 
         Raises :class:`~pytest_llmperf.store.StoreError`.
         """
-        launches = _launches(measurement)
+        launches = launches_of(measurement)
         fresh = tuple(
             each for each in launches if (expectation.nodeid, each.launch_id) not in self._kept
         )
         if not fresh:
             return  # nothing was measured, or a test was run again on what was measured before
         self._kept |= {(expectation.nodeid, each.launch_id) for each in launches}
-        store, facts = self._open(), self._here.facts(accelerator)
-        git = self._here.git()
-        observation = Observation(
-            id=new_id(),
-            key=_key(expectation, measurement, facts),
-            created=datetime.now(UTC).isoformat(),
-            test=expectation.nodeid,
-            workload=measurement.workload.identity,
-            environment=facts,
-            subject=dict(measurement.subject),
-            block=fingerprint.block(accelerator),
-            launches=fresh,
-            gates=tuple(dict.fromkeys(verdict.metric for verdict in verdicts)),
-            verdict=worst_first(verdicts)[0].verdict if verdicts else None,
-            commit=git.get("commit"),
-            dirty=git.get("dirty"),
-            runner=platform.node(),
-            tool_version=metadata.version("pytest-llmperf"),
-            judged=tuple(_judged(verdict, attempts, measurement) for verdict in verdicts),
+        store = self._open()
+        observation = observation_of(
+            self._under_way.pop(expectation.nodeid, "") or new_id(),
+            measurement,
+            expectation,
+            accelerator,
+            fresh,
+            facts=self._here.facts(accelerator),
+            git=self._here.git(),
+            verdicts=verdicts,
+            judged=[_judged(verdict, attempts, measurement) for verdict in verdicts],
         )
         store.append(observation)
         if self._update and verdicts and all(_may_move_the_level(each) for each in verdicts):
@@ -347,10 +335,6 @@ class Memory:
         return self._store
 
 
-def _key(expectation: Expectation, measurement: Measurement, facts: Facts) -> str:
-    return key_of(expectation.nodeid, measurement.workload.identity, facts, GATE_VERSION)
-
-
 def _judged(verdict: Verdict, attempts: Mapping[str, Attempt], measurement: Measurement) -> Judged:
     attempt = attempts.get(verdict.metric) if verdict.kind == "regression" else None
     if attempt is not None and attempt.nights is not None:
@@ -393,28 +377,3 @@ def _may_move_the_level(verdict: Verdict) -> bool:
 
 def _newest(levels: Sequence[Level]) -> Level | None:
     return levels[-1] if levels else None
-
-
-def _launches(measurement: Measurement) -> tuple[LaunchValues, ...]:
-    """Each launch with a valid run, as the mean of every metric that all its runs have."""
-    launches: dict[str, list[Any]] = {}
-    for run in measurement.valid_runs:
-        launches.setdefault(run.launch_id, []).append(run)
-    found = []
-    for launch_id, runs in launches.items():
-        metrics = {}
-        for name in runs[0].metrics:
-            values = [run.metrics[name].value for run in runs if name in run.metrics]
-            if len(values) == len(runs) and None not in values:
-                metrics[name] = statistics.fmean(values)
-        started = min(run.started_at for run in runs)
-        found.append(
-            LaunchValues(
-                launch_id=launch_id,
-                started_at=started,
-                runs=len(runs),
-                metrics=metrics,
-                outputs=kept_outputs(measurement.fingerprints.get(launch_id)),
-            )
-        )
-    return tuple(found)

@@ -16,6 +16,7 @@ from pytest_llmperf.records import (
     ServerRequest,
     Workload,
 )
+from pytest_llmperf.redact import redact_text
 
 from .comparison import described
 from .duration import Pace, no_time, pace_of
@@ -82,7 +83,8 @@ def plan_lines(asked: Sequence[Asked], premises: Premises) -> Iterator[str]:
 def _server(one: Asked, premises: Premises) -> Iterator[str]:
     request = one.request
     duel = request.reference is not None and bool(one.gates)
-    name = " | ".join(part for part in (request.engine, request.model or request.url) if part)
+    where = request.model or redact_text(request.url or "")
+    name = " | ".join(part for part in (request.engine, where) if part)
     pace, budget_s = premises.pace(request, one.workloads), premises.budget_s
     if duel and pace is not None and budget_s is not None and not premises.release:
         most = min(premises.most_pairs, pace.affordable(budget_s))

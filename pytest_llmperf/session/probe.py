@@ -125,7 +125,8 @@ def read_reply(body: bytes) -> Reply | None:
     try:
         choice = json.loads(body)["choices"][0]
         message = choice.get("message") or choice
-        parts = [message.get(name) for name in ("reasoning_content", "content", "text")]
+        thought = message.get("reasoning_content") or message.get("reasoning")
+        parts = [thought, message.get("content"), message.get("text")]
         tokens, logprobs = _told(choice.get("logprobs") or {})
     except (ValueError, LookupError, TypeError, AttributeError):
         return None

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable
 
 from pytest_llmperf import clock
+from pytest_llmperf.load.client import LoadProgress
 
 HEARTBEAT_S = 30.0
 REDRAW_S = 0.2
@@ -68,3 +69,23 @@ class Progress:
         except OSError:
             # The reader of our output is gone; the measurement is worth more than its progress.
             self._fd = None
+
+
+def how_far(progress: LoadProgress) -> list[str]:
+    """How far a pass has come, in a few words each."""
+    total = "" if progress.total is None else f"/{progress.total}"
+    parts = [f"{progress.done}{total} requests"]
+    if not progress.elapsed_s or not progress.done:
+        return parts
+    if progress.output_tokens_so_far:
+        parts.append(f"{progress.output_tokens_so_far / progress.elapsed_s:,.0f} tok/s")
+    left = _seconds_left(progress)
+    return parts if left is None else [*parts, f"ETA {left // 60}:{left % 60:02d}"]
+
+
+def _seconds_left(progress: LoadProgress) -> int | None:
+    if progress.duration_s is not None:
+        return max(0, round(progress.duration_s - progress.elapsed_s))
+    if progress.total is None:
+        return None
+    return round(progress.elapsed_s / progress.done * (progress.total - progress.done))

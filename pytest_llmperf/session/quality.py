@@ -25,7 +25,7 @@ from pytest_llmperf.store import StoreError
 from .measurement import Measurement
 
 if TYPE_CHECKING:
-    from .memory import Past
+    from .past import Past
 
 _REFUSED = (
     "its outputs could not be compared: {who} refuses the fixed prompts (by /v1/chat/completions "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from pytest_llmperf import clock
-from pytest_llmperf.engines.base import Engine
+from pytest_llmperf.engines.base import Engine, extras_of
 from pytest_llmperf.engines.counters import Counters
 from pytest_llmperf.errors import ServerError
 from pytest_llmperf.gates.failures import should_repeat
@@ -19,17 +19,23 @@ from pytest_llmperf.launch.tree import process_ids
 from pytest_llmperf.load.client import LoadClient, LoadProgress, Target
 from pytest_llmperf.load.declare.workloads import longest_request
 from pytest_llmperf.metrics.bounds import HealthBounds
+from pytest_llmperf.metrics.cost import METRIC as COST
+from pytest_llmperf.metrics.cost import cost_metric, price_of
+from pytest_llmperf.metrics.prices import Prices
 from pytest_llmperf.metrics.quality import output_quality
 from pytest_llmperf.metrics.served import server_metrics
+from pytest_llmperf.metrics.telemetry import telemetry_metrics, window_of
 from pytest_llmperf.records import (
     Accelerator,
     Fingerprint,
+    Json,
     LaunchRecord,
     MetricValue,
     Pass,
     Question,
     Run,
     ServerIdentity,
+    Telemetry,
     Workload,
 )
 
@@ -90,7 +96,7 @@ class LiveServer:
         deadline = clock.Deadline(FLUSH_TIMEOUT_S)
         while True:
             status, body = http.call(call.method, self.url + call.path, timeout_s=CONTROL_TIMEOUT_S)
-            if status == 200:
+            if status == 200 and not call.refuses(body):
                 return
             if deadline.passed:
                 said = body[:200].decode("utf-8", "replace").strip()
@@ -108,6 +114,7 @@ class LiveServer:
         *,
         statistics: Sequence[str] = (),
         bounds: HealthBounds | None = None,
+        prices: Prices | None = None,
         processes: int | None = None,
         visit: int = 0,
         fingerprint: bool = False,
@@ -126,13 +133,13 @@ class LiveServer:
         self._ask_cold(workload)
         if fingerprint:
             self._take_fingerprint(workload)
-        with self._loading(), self._client(processes, kept=turn is not None) as client:
+        with self._loading(), self._client(workload, processes, kept=turn is not None) as client:
             on_progress(None, None)
             client.prepare(workload)
             runs = self.runs.setdefault(workload, [])
             if turn is None or not runs:
                 client.warm_up(workload, seed=seed)
-            once = partial(self._run, client, workload, on_progress, statistics, bounds)
+            once = partial(self._run, client, workload, on_progress, statistics, bounds, prices)
             fresh: list[Run] = []
             for index in range(workload.runs) if turn is None else (turn,):
                 run = once(index, run_seed(seed, index, attempt=0))
@@ -154,7 +161,7 @@ class LiveServer:
         if fingerprint:
             self._take_fingerprint(workload)
         asked_s = asking.elapsed
-        with self._loading(), self._client(processes) as client:
+        with self._loading(), self._client(workload, processes) as client:
             client.prepare(workload)
             watch = clock.Stopwatch()
             sent = len(client.warm_up(workload, seed=seed).records)
@@ -171,6 +178,7 @@ class LiveServer:
         on_progress: RunProgress,
         statistics: Sequence[str],
         bounds: HealthBounds | None,
+        prices: Prices | None,
         index: int,
         seed: int,
     ) -> Run:
@@ -182,7 +190,6 @@ class LiveServer:
                 workload, seed=seed, on_progress=lambda p: on_progress(index, p)
             )
         self._check_after(pass_)
-        troubles = seen.troubles
         # numpy: not before it is needed
         from pytest_llmperf.metrics.health import counted_hits
         from pytest_llmperf.metrics.summary import reduce_pass
@@ -199,18 +206,36 @@ class LiveServer:
         growth = attempt(
             lambda: self.asides.growth(before, sent=run.sent, succeeded=run.succeeded), self.check
         )
+        window = window_of(pass_.records, run.duration_s)
+        troubles = seen.troubles(window)
+        telemetry = seen.telemetry(window)
         run = replace(
             run,
-            metrics={**run.metrics, **self._beside(run, growth)},
+            metrics={
+                **run.metrics,
+                **self._beside(run, growth),
+                **telemetry_metrics(run, telemetry),
+            },
             quality=output_quality(pass_.records),
+            telemetry=telemetry,
         )
+        run = self._with_price(run, prices)
         hits = counted_hits(
             growth, run, workload, bounds or HealthBounds(), keeps_cache=self.keeps_cache
         )
         return _invalid(run, *([hits] if hits else []), *troubles)
 
+    def _with_price(self, run: Run, prices: Prices | None) -> Run:
+        price = price_of(self.accelerator, prices)
+        cost = cost_metric(run, price, self.accelerator, prices)
+        told = run.telemetry
+        if price is not None:
+            told = replace(told or Telemetry(), price=price)
+        return replace(run, metrics={**run.metrics, COST: cost}, telemetry=told)
+
     def _processes(self) -> list[int]:
-        return process_ids(self.process.pid) if self.process is not None else []
+        roots = self.process.pids if self.process is not None else []
+        return [pid for root in roots for pid in process_ids(root)]
 
     def _beside(self, run: Run, growth: Counters | None) -> dict[str, MetricValue]:
         """What the launch and the server know of a run, which its requests do not tell."""
@@ -281,11 +306,17 @@ class LiveServer:
             raise
 
     @contextmanager
-    def _client(self, processes: int | None, *, kept: bool = False) -> Iterator[LoadClient]:
+    def _client(
+        self, workload: Workload, processes: int | None, *, kept: bool = False
+    ) -> Iterator[LoadClient]:
         """A client, closed again unless it is ``kept`` for the turns to come: to start one and to
         try the workload takes longer than a short run."""
-        client = self._kept_client or self._new_client(processes)
-        self._kept_client = None
+        fields = self._fields(workload)
+        client, self._kept_client = self._kept_client, None
+        if client is not None and client.api_fields != fields:
+            client.close()
+            client = None
+        client = client or self._new_client(fields, processes)
         try:
             yield client
         except BaseException:
@@ -296,11 +327,18 @@ class LiveServer:
         else:
             client.close()
 
-    def _new_client(self, processes: int | None) -> LoadClient:
+    def _fields(self, workload: Workload) -> dict[str, Json]:
+        """What every request of ``workload`` says beside what is asked."""
+        fields = dict(self.engine.exact_length)
+        if workload.shares_prefixes:
+            return fields
+        return fields | dict(extras_of(self.engine).uncached)
+
+    def _new_client(self, fields: Mapping[str, Json], processes: int | None) -> LoadClient:
         target = Target(
             url=self.url,
             model=self.identity.model or "",
-            api_fields=self.engine.exact_length,
+            api_fields=fields,
             tokenize=self.engine.tokenize,
             headers=self.headers,
             exact_output=bool(self.engine.exact_length),

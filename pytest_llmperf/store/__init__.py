@@ -6,6 +6,7 @@ from .base import Store, StoreError
 from .documents import moment, new_id
 from .keys import key_of, near, without_environment
 from .levels import MOST_SESSIONS, acceptable, resting_on, since
+from .parts import part_id
 from .sequences import open_sessions
 from .where import open_store
 
@@ -20,6 +21,7 @@ __all__ = [
     "new_id",
     "open_sessions",
     "open_store",
+    "part_id",
     "resting_on",
     "since",
     "without_environment",

@@ -28,10 +28,12 @@ class Store(Protocol):
     """
 
     def append(self, observation: Observation) -> None:
-        """Keep one observation."""
+        """Keep one observation; what was kept as a part of it is then no longer needed, and goes.
+
+        The id of a part begins with that of the whole and a dot."""
 
     def observations(self, key: str | None = None) -> list[Observation]:
-        """Those of ``key``, or all; the oldest first."""
+        """Those of ``key``, or all; the oldest first. Parts whose whole was never kept are one."""
 
     def accept(self, level: Level) -> None:
         """Keep an acceptance, which from now on holds for its key.
@@ -94,6 +96,9 @@ class Shelf(Protocol):
 
     def read(self, kind: Kind, key: str | None) -> Iterable[Found]:
         """Everything of a kind, of one key or of all, in any order."""
+
+    def beginning(self, start: str, key: str) -> Iterable[Found]:
+        """Observations of ``key`` whose ids begin with ``start``."""
 
     def under(self, key: str) -> str:
         """What documents of ``key`` are filed under."""

@@ -16,7 +16,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -64,6 +64,13 @@ class Files:
         folders = self._folders() if key is None else [self._root / self.under(key)]
         for folder in folders:
             for path in _documents(folder / _INSIDE[kind]):
+                # A part goes when its whole is there; we may have listed it before.
+                with suppress(FileNotFoundError):
+                    yield self._found(path)
+
+    def beginning(self, start: str, key: str) -> Iterator[Found]:
+        for path in _documents(self._root / self.under(key)):
+            if f"-{start}" in path.stem:
                 yield self._found(path)
 
     def under(self, key: str) -> str:

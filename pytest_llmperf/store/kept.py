@@ -9,6 +9,7 @@ from pytest_llmperf.records import Level, NoiseProfile, Observation
 
 from .base import Cabinet, Found, Kind, Record, Shelf, StoreError
 from .documents import id_of, kind_of, moment, record_of, slip_of
+from .parts import beginning, put_together
 
 _R = TypeVar("_R", Observation, Level, NoiseProfile)
 _KINDS: dict[type[Record], Kind] = {
@@ -27,10 +28,12 @@ class Kept:
     def append(self, observation: Observation) -> None:
         with self._cabinet.open("write") as shelf:
             _put(shelf, observation)
+            if observation.part_of is None:
+                shelf.remove(_parts_of(shelf, observation))
 
     def observations(self, key: str | None = None) -> list[Observation]:
         with self._cabinet.open() as shelf:
-            return _all(shelf, Observation, key)
+            return put_together(_all(shelf, Observation, key))
 
     def accept(self, level: Level) -> None:
         with self._cabinet.open("alone") as shelf:
@@ -58,8 +61,9 @@ class Kept:
         with self._cabinet.open("alone") as shelf:
             held = {id_ for level in _all(shelf, Level, None) for id_ in level.observations}
             kept = _found(shelf, Observation, None)
-            gone = [found for one, found in kept if one.id not in held and not keep(one)]
-            shelf.remove(gone)
+            whole = put_together(one for one, _ in kept)
+            gone = {one.id for one in whole if one.id not in held and not keep(one)}
+            shelf.remove([found for one, found in kept if (one.part_of or one.id) in gone])
         return len(gone)
 
     def close(self) -> None:
@@ -79,8 +83,17 @@ def _put(shelf: Shelf, record: Record) -> None:
         )
 
 
+def _parts_of(shelf: Shelf, whole: Observation) -> list[Found]:
+    found = shelf.beginning(beginning(whole.id), whole.key)
+    return [each for each in found if _is_part(_read(each), whole.id)]
+
+
+def _is_part(record: Record, whole: str) -> bool:
+    return isinstance(record, Observation) and record.part_of == whole
+
+
 def _check_observations(shelf: Shelf, level: Level) -> None:
-    kept = {observation.id for observation in _all(shelf, Observation, level.key)}
+    kept = {one.id for one in put_together(_all(shelf, Observation, level.key))}
     if missing := [id_ for id_ in level.observations if id_ not in kept]:
         raise StoreError(
             f"The level rests on observations that are not kept under {level.key!r}: "

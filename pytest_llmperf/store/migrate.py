@@ -12,7 +12,7 @@ from typing import Any
 from .base import StoreError
 
 #: The version that is written.
-VERSION = "1.3"
+VERSION = "1.4"
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -49,11 +49,17 @@ def _with_pairs(document: dict[str, Any]) -> dict[str, Any]:
     return document | {"judged": new}
 
 
+def _with_parts(document: dict[str, Any]) -> dict[str, Any]:
+    """1.4 keeps launches one by one until their session has ended."""
+    return {"part_of": None} | document if document.get("kind") == "observation" else document
+
+
 #: From the version that a step reads to the version that it leads to, and the step.
 STEPS: Mapping[str, tuple[str, Step]] = {
     "1.0": ("1.1", _with_judged_gates),
     "1.1": ("1.2", _with_outputs),
     "1.2": ("1.3", _with_pairs),
+    "1.3": ("1.4", _with_parts),
 }
 
 

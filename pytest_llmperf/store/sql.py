@@ -116,6 +116,11 @@ class Rows:
         table = self._tables[kind]
         return self._select(kind, *([] if key is None else [table.c.key == key]))
 
+    def beginning(self, start: str, key: str) -> list[Found]:
+        table = self._tables["observation"]
+        begins = table.c.id.startswith(start, autoescape=True)
+        return list(self._select("observation", table.c.key == key, begins))
+
     def under(self, key: str) -> str:
         return key
 

@@ -2,7 +2,8 @@
 
 ``fake_docker.py daemon DIR`` serves a socket in DIR until its standard input ends; ``fake_docker.py
 client DIR ...`` is the command. An "image" is an entry of DIR/images.json: an id, an environment
-and words to put at the end of every command. A "container" is a process of the daemon, as docker's
+words to put at the end of every command, and an
+entrypoint that goes before it. A "container" is a process of the daemon, as docker's
 are: killing a client ends none of them. All calls of clients are kept in DIR/calls.jsonl.
 """
 
@@ -70,7 +71,9 @@ class Daemon:
         image = self._image(asked["image"])
         if image is None:
             return 125, "", f"docker: Error response from daemon: No such image: {asked['image']}\n"
-        argv = [sys.executable if word == "python3" else word for word in asked["argv"]]
+        first = asked["entrypoint"] or image.get("entrypoint", [])
+        words = [*first, *asked["argv"]]
+        argv = [sys.executable if word == "python3" else word for word in words]
         place = {"PATH": os.environ["PATH"], "HOME": "/root"}
         env = self._env[asked["name"]] = {**place, **image.get("env", {}), **asked["env"]}
         try:
@@ -119,11 +122,16 @@ class Daemon:
             if image is None:
                 return 1, "[]\n", f"Error response from daemon: No such image: {asked['image']}\n"
             env = [f"{name}={value}" for name, value in image.get("env", {}).items()]
-            return 0, json.dumps([{"Id": image["id"], "Config": {"Env": env}}]), ""
+            return 0, _inspected(image, env), ""
         process = self._containers.get(asked["name"])
         if process is None:
             return 1, "", f"Error response from daemon: No such container: {asked['name']}\n"
         return 0, json.dumps({"pid": process.pid, "env": self._env[asked["name"]]}), ""
+
+
+def _inspected(image: dict[str, Any], env: list[str]) -> str:
+    config = {"Env": env, "Entrypoint": image.get("entrypoint")}
+    return json.dumps([{"Id": image["id"], "Config": config}])
 
 
 # --- the client ------------------------------------------------------------------------------
@@ -187,7 +195,15 @@ class Client:
             self._ask(do="signal", name=name, signal=number)
 
         signal.signal(signal.SIGTERM, pass_on)
-        return self._ask(1, do="run", name=name, image=words[at], argv=words[at + 1 :], env=env)
+        return self._ask(
+            1,
+            do="run",
+            name=name,
+            image=words[at],
+            argv=words[at + 1 :],
+            env=env,
+            entrypoint=options.get("--entrypoint", []),
+        )
 
     def _exec(self, name: str, argv: list[str]) -> Answer:
         status, out, said = self._ask(do="ask", name=name)

@@ -155,6 +155,18 @@ def test_a_server_that_does_not_start_says_why(docker: FakeDocker, log: Path) ->
     assert docker.containers() == []
 
 
+@pytest.mark.parametrize(
+    "entrypoint", [["/bin/echo", "serve"], ["/usr/bin/env"]], ids=["a program", "a runner"]
+)
+def test_an_image_that_begins_with_something_else(
+    docker: FakeDocker, log: Path, entrypoint: list[str]
+) -> None:
+    docker.offer(**{"sim:1": docker.image("ab", entrypoint=entrypoint)})
+    server = ServerProcess.start(plan(), log_path=log)
+    assert http.call("GET", f"{server.url}/health", timeout_s=10)[0] == 200
+    server.stop()
+
+
 def test_an_image_without_the_interpreter(docker: FakeDocker, log: Path) -> None:
     docker.offer(**{"sim:1": docker.image("ab")})
     wanted = plan()

@@ -44,6 +44,26 @@ def verdicts(report: dict[str, Any]) -> dict[str, str]:
     return {gate["metric"]: gate["verdict"] for gate in report["gates"]}
 
 
+def test_an_engine_of_ones_own_is_started_and_judged(run: Any) -> None:
+    result, report = run("custom-engine")
+    assert result.ret == 0
+    assert verdicts(report) == {"output_throughput": "pass", "tpot_mean": "pass"}
+    (server,) = report["servers"]
+    assert (server["engine"], server["version"], server["model"]) == ("counting", "1.0", "counter")
+    assert not report["simulated"]
+    (measured,) = report["measurements"]
+    assert measured["workload"]["sent"]["output_tokens_mean"] == 24
+
+
+def test_its_own_cause_of_a_failed_start_is_told(run: Any, pytester: pytest.Pytester) -> None:
+    shutil.copytree(EXAMPLES / "custom-engine", pytester.path, dirs_exist_ok=True)
+    test = pytester.path / "test_counting.py"
+    test.write_text(test.read_text().replace("--pause-ms 5", "--paws-ms 5"))
+    result, _ = run("custom-engine")
+    assert result.ret == 11
+    result.stdout.fnmatch_lines(["*the counting server does not accept its command line*"])
+
+
 # --- A/B ---------------------------------------------------------------------------------------
 
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
+import random
+import statistics
 import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pytest_llmperf.gates.design import Prior, design_for
+from pytest_llmperf.gates.sequential import State, decide
+from pytest_llmperf.records import RegressionGate
 from pytest_llmperf.session import duel as duels
+from pytest_llmperf.session.comparison import SHARE_OF_LOOKS
 from pytest_llmperf.testing import FakeServer, Script
 
 SERVER = "--ttft-ms 5 --itl-ms 2"
@@ -303,3 +310,122 @@ def test_a_program_that_is_not_there_is_a_mistake(pytester: pytest.Pytester) -> 
     result, _ = duel(pytester, "--llmperf-reference-python=no/such/python")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "there is no program" in result.stderr.str()
+
+
+# --- what is held fixed ----------------------------------------------------------------------
+
+HELD = """
+@pytest.mark.llm_no_regression(tpot_mean="20%", subject={names})
+def test_a(llm_perf): llm_perf.run()
+"""
+
+
+def test_what_a_test_holds_fixed_refuses_its_gate_and_names_both_values(
+    pytester: pytest.Pytester,
+) -> None:
+    body = HELD.format(names='("engine_version", "--itl-ms")') + RUN.replace("test_a", "test_b")
+    result, report = duel(pytester, "--llmperf-reference-args", SLOWER, body=body)
+    assert result.ret == 11
+    refused, passed = report["gates"]
+    assert (refused["verdict"], refused["reason_code"]) == ("inconclusive", "subject")
+    assert refused["covered"] is False
+    assert "itl_ms is 2 here and 3 there" in refused["reason"].replace("args.", "")
+    assert "take it out of subject=" in refused["reason"]
+    assert "version" not in refused["reason"].partition(": ")[2].partition(";")[0]
+    assert passed["verdict"] == "pass"
+
+
+def test_nothing_is_launched_for_gates_that_are_all_refused(pytester: pytest.Pytester) -> None:
+    body = HELD.format(names='"--itl-ms"')
+    _, report = duel(pytester, "--llmperf-reference-args", SLOWER, body=body)
+    assert report["gates"][0]["reason_code"] == "subject"
+    assert report["counts"]["launches"] <= 3  # one of each side to warm up, and one to measure
+
+
+def test_what_is_equal_on_both_sides_may_be_held_fixed(pytester: pytest.Pytester) -> None:
+    body = HELD.format(names='("engine_version", "model")')
+    result, report = duel(pytester, "--llmperf-reference-args", SLOWER, body=body)
+    assert result.ret == 0
+    assert report["gates"][0]["verdict"] == "pass"
+
+
+def test_what_neither_side_knows_is_not_known_to_be_equal(pytester: pytest.Pytester) -> None:
+    body = HELD.format(names='("quantisation_of_the_moon",)')
+    result, report = duel(pytester, "--llmperf-reference-args", SLOWER, body=body)
+    assert result.ret == 11
+    assert (
+        "quantisation_of_the_moon is known neither here nor there" in report["gates"][0]["reason"]
+    )
+
+
+@pytest.mark.parametrize("names", ["3", '["a", 1]', '("",)'])
+def test_what_is_held_fixed_is_named_by_words(pytester: pytest.Pytester, names: str) -> None:
+    result, _ = duel(pytester, body=HELD.format(names=names))
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(
+        ["*test_it.py:*llm_no_regression(subject=*expected names of facts*"]
+    )
+
+
+# --- the report alone ------------------------------------------------------------------------
+
+
+def again(report: dict[str, Any], gate: dict[str, Any]) -> State:
+    """A comparison decided anew by nothing but its report."""
+    mine = next(each for each in report["measurements"] if each["id"] == gate["measurement"])
+    theirs = next(each for each in report["measurements"] if each["id"] == mine["reference"])
+    means = [launch_means(each, gate["metric"]) for each in (mine, theirs)]
+    shifts = [math.log(means[0][pair] / means[1][pair]) for pair in sorted(means[0])]
+    declared = RegressionGate(
+        metric=gate["metric"],
+        loss_to_catch=gate["loss_to_catch"],
+        allow=gate["allow"],
+        source=gate["source"],
+    )
+    alpha = SHARE_OF_LOOKS * gate["alpha"] / gate["family"]
+    design = design_for(declared, alpha=alpha, max_pairs=2 * gate["looks"] + 2)
+    prior = gate["prior_sigma"] and Prior(sigma=gate["prior_sigma"], df=gate["prior_df"])
+    return decide(shifts, design, prior)
+
+
+def launch_means(measurement: dict[str, Any], metric: str) -> dict[int, float]:
+    found: dict[int, list[float]] = {}
+    for run in measurement["runs"]:
+        if run["valid"]:
+            found.setdefault(run["pair"], []).append(run["metrics"][metric])
+    return {pair: statistics.fmean(values) for pair, values in found.items()}
+
+
+def drawn(seed: int, pairs: int) -> list[str]:
+    """The sides of a duel's launches in the order that ``seed`` decides."""
+    order: list[str] = []
+    for first in range(0, pairs, 2):
+        one, other = random.Random(f"{seed} {first}").sample(["candidate", "reference"], 2)
+        order += [one, other, other, one]
+    return order
+
+
+@pytest.mark.parametrize("workers", [(), ("-n2", "--dist=load")])
+def test_the_report_alone_gives_the_verdict_again(
+    pytester: pytest.Pytester, workers: tuple[str, ...]
+) -> None:
+    other = f"@pytest.mark.llm_server('sim', model='other', args={SERVER!r})\n"
+    body = RUN + other + RUN.replace("test_a", "test_b")
+    result, report = duel(pytester, "--llmperf-reference-args", SLOWER, *workers, body=body)
+    assert result.ret == 0
+    assert len(report["gates"]) == 2
+    for gate in report["gates"]:
+        state = again(report, gate)
+        assert (state.word, state.code) == (gate["verdict"], gate["reason_code"])
+        for name in ("loss", "loss_low", "loss_high", "sigma", "df", "look"):
+            assert getattr(state, name) == pytest.approx(gate[name]), name
+        runs = [
+            run
+            for each in report["measurements"]
+            if each["test"] == gate["test"]
+            for run in each["runs"]
+        ]
+        runs.sort(key=lambda run: run["started_at"])
+        # A run may have been repeated on its launch.
+        sides = list({run["launch_id"]: run["side"] for run in runs}.values())
+        assert sides == drawn(report["seed"], len(sides) // 2)

@@ -128,6 +128,29 @@ def test_a_red_session_is_not_accepted(pytester: pytest.Pytester) -> None:
     store.close()
 
 
+def held(pytester: pytest.Pytester, names: str, server: str) -> tuple[pytest.RunResult, Any]:
+    body = TEST.format(args=server).replace('"30%"', f'"30%", subject={names}')
+    pytester.makepyfile(test_it=body)
+    result = pytester.runpytest(
+        "--llmperf-report=r.json", "--llmperf-runs=1", "--llmperf-store=perf"
+    )
+    return result, json.loads((pytester.path / "r.json").read_text())
+
+
+def test_what_is_held_fixed_refuses_a_level_of_before(pytester: pytest.Pytester) -> None:
+    give_history(pytester, 10, accept=True)
+    result, report = held(pytester, '("engine_version", "--itl-ms")', SLOWER)
+    assert result.ret == 11
+    (gate,) = report["gates"]
+    assert (gate["reason_code"], gate["covered"], gate["mode"]) == ("subject", False, "history")
+    assert "itl-ms is 4 here and 2 there" in gate["reason"].replace("_", "-")
+    assert "accept a level of what runs now" in gate["reason"]
+    # What differs and is not held fixed is compared, and what is held fixed and equal, too.
+    result, report = held(pytester, '("engine_version",)', SLOWER)
+    assert report["gates"][0]["reason_code"] == "loss_shown"
+    assert result.ret == 10
+
+
 OTHER_PLACE = """
 import pytest
 @pytest.hookimpl
@@ -216,6 +239,21 @@ def test_a_calibration_judges_nothing_and_is_used_by_plans(pytester: pytest.Pyte
     assert result.ret == 0
     result.stdout.fnmatch_lines(["plan: 1 server, 1 gate;*", "*mean TPOT*(calibrated on *"])
     assert "1 passed" not in result.stdout.str()
+
+
+def test_tests_without_a_gate_are_calibrated_too(pytester: pytest.Pytester) -> None:
+    gate = '@pytest.mark.llm_no_regression(tpot_mean="30%")\n'
+    pytester.makepyfile(test_it=TEST.format(args=SERVER).replace(gate, ""))
+    options = ("--llmperf-report=r.json", "--llmperf-runs=1", "--llmperf-store=perf")
+    result = pytester.runpytest(*options, "--llmperf-calibrate=6")
+    assert result.ret == 0
+    report = json.loads((pytester.path / "r.json").read_text())
+    (noise,) = report["noise"]
+    assert (noise["test"], noise["launches"]) == ("test_it.py::test_a", 6)
+    assert report["counts"]["launches"] == 6
+    # What was found is of the server and the workload, whichever test asks next.
+    result, _ = session(pytester, "--llmperf-plan", f"--llmperf-reference-args={SLOWER}")
+    result.stdout.fnmatch_lines(["*mean TPOT*(calibrated on *"])
 
 
 @pytest.mark.parametrize(

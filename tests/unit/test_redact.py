@@ -100,3 +100,23 @@ def test_values_of_secret_variables() -> None:
         ("OMP_NUM_THREADS", "1"),
         ("URL", f"x://{HIDDEN}@c"),
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("GET http://h:1/v1?key=sk-1 answered 401", f"GET http://h:1/v1?{HIDDEN} answered 401"),
+        ("'https://h/?a=b&token=c'", f"'https://h/?{HIDDEN}'"),
+        ("postgresql://u@h/db?password=x", f"postgresql://{HIDDEN}@h/db?{HIDDEN}"),
+        ("Is it http://h:1? Yes.", "Is it http://h:1? Yes."),
+        ("a?b=c", "a?b=c"),
+    ],
+)
+def test_queries_of_urls_are_hidden(text: str, shown: str) -> None:
+    assert redact_text(text) == shown
+
+
+def test_the_keys_of_both_sides_are_secrets() -> None:
+    names = ("LLMPERF_API_KEY", "LLMPERF_REFERENCE_API_KEY")
+    assert redact_env([(name, "sk-1") for name in names]) == tuple((n, HIDDEN) for n in names)
+    assert redact_argv([f"{name}=sk-1" for name in names]) == tuple(f"{n}={HIDDEN}" for n in names)

@@ -21,13 +21,25 @@ def test_required_engines_mean_that_the_wheel_is_tested() -> None:
     assert "site-packages" in str(pytest_llmperf.__file__)
 
 
-@pytest.mark.parametrize("name", ["report-v1", "baseline-v1"])
+@pytest.mark.parametrize("name", ["report-v1", "baseline-v1", "published-v1", "prices-v1"])
 def test_the_schemas_ship(name: str) -> None:
     assert load_schema(name)["$schema"].endswith("2020-12/schema")
 
 
 def test_type_information_ships() -> None:
     assert files("pytest_llmperf").joinpath("py.typed").is_file()
+
+
+def test_published_figures_ship() -> None:
+    assert files("pytest_llmperf").joinpath("published/r1.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["page.html", "page.js", "page.css", "uPlot.iife.min.js", "uPlot.min.css", "uPlot.LICENSE"],
+)
+def test_the_page_ships(name: str) -> None:
+    assert files("pytest_llmperf.report").joinpath("page", name).is_file()
 
 
 def test_what_the_server_needs_ships_beside_it() -> None:

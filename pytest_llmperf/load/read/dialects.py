@@ -38,7 +38,8 @@ class Heard:
 
     ``error`` is the server's, ``unreadable`` why an event could not be read; after either of them
     nothing counts. ``ids`` is how many token ids came, ``None`` where there were none.
-    ``thinking`` looks for tags in the text; ``None`` once the server tells thoughts apart itself.
+    ``thinking`` looks for tags in the text; ``None`` once the server tells thoughts apart itself,
+    as it has where it was ``thought``.
     ``excerpt`` keeps the text's beginning, where somebody wants to look at it.
     """
 
@@ -50,6 +51,7 @@ class Heard:
     finish_message: str = ""
     finish_row: int | None = None
     ids: int | None = None
+    thought: bool = False
     excerpt: Excerpt | None = None
 
     @property
@@ -129,7 +131,7 @@ class OpenAI:
                     text = delta.content or ""
                     thought = delta.reasoning_content or delta.reasoning
                     if thought:
-                        heard.thinking = None
+                        heard.thinking, heard.thought = None, True
                         kind, text = ANSWER if text else REASONING, thought + text
                 if count is None:
                     count = self._count_ids(choice)
@@ -170,6 +172,7 @@ class OpenAI:
         said = [choice.text]
         if message is not None:
             said = [message.reasoning_content or message.reasoning, message.content]
+            heard.thought = bool(said[0])
         heard.finish_reason, heard.finish_row = choice.finish_reason, 0
         count = document.usage.completion_tokens if document.usage is not None else None
         whole = "".join(text or "" for text in said)

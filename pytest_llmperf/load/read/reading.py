@@ -167,6 +167,9 @@ class Reading:
         row.prompt_tokens = self._totals.prompt
         row.cached_tokens = self._totals.cached
         row.reasoning_tokens = self._totals.reasoning
+        if self._heard.thought and row.reasoning_tokens == 0:
+            # vLLM 0.32 counts thoughts only from a mark that a prompt, as R1's does, holds already.
+            row.reasoning_tokens = None
         if self._heard.excerpt is not None:
             row.repetition, row.text_digest = self._heard.excerpt.examined()
 

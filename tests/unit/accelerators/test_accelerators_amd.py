@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -213,6 +215,25 @@ def test_a_library_without_a_driver_is_no_answer() -> None:
     module = FakeAmdSmi("amdsmi")
     module.driver = False
     assert library(module).find({}) is None
+
+
+def test_a_library_that_hangs_is_left_for_the_tool() -> None:
+    over = threading.Event()
+
+    class Hanging(FakeAmdSmi):
+        def start(self) -> None:
+            over.wait()
+
+    accelerator = found(replace(TWO, load=lambda _: Hanging("amdsmi"), limit_s=0.2))
+    over.set()
+    assert (accelerator.source, accelerator.count) == ("amd-smi", 2)
+
+
+def test_a_binding_of_another_rocm_is_left_for_the_tool() -> None:
+    def broken(name: str) -> ModuleType:
+        raise OSError("libamd_smi.so: cannot open shared object file")
+
+    assert found(replace(TWO, load=broken)).source == "amd-smi"
 
 
 # --- sysfs -----------------------------------------------------------------------------------

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pytest_llmperf import clock
 from pytest_llmperf.accelerators.conditions import Condition, troubles
 from pytest_llmperf.accelerators.nvidia import NvidiaProbe
 from pytest_llmperf.accelerators.nvidia_conditions import slowed
@@ -106,10 +108,13 @@ class NvmlError(Exception):
 
 
 class Nvml(SimpleNamespace):
-    """One hot card with two processes, and a slice that knows nothing."""
+    """One hot card at its power cap with two processes, and a slice that knows nothing."""
 
     NVMLError = NvmlError
+    NVML_SUCCESS = 0
     NVML_CLOCK_SM = 1
+    NVML_CLOCK_MEM = 2
+    NVML_TEMPERATURE_GPU = 0
 
     def nvmlInit(self) -> None: ...  # noqa: N802
 
@@ -120,8 +125,23 @@ class Nvml(SimpleNamespace):
             raise NvmlError("Not Found")
         return uuid
 
-    def nvmlDeviceGetClockInfo(self, handle: str, _clock: int) -> int:  # noqa: N802
-        return int(self.known(handle, 1200))
+    def nvmlDeviceGetClockInfo(self, handle: str, clock: int) -> int:  # noqa: N802
+        return int(self.known(handle, {1: 1200, 2: 2619}[clock]))
+
+    def nvmlDeviceGetTemperature(self, handle: str, _sensor: int) -> int:  # noqa: N802
+        return int(self.known(handle, 88))
+
+    def nvmlDeviceGetMemoryInfo(self, handle: str) -> Any:  # noqa: N802
+        return SimpleNamespace(used=self.known(handle, 70 * 2**30))
+
+    def nvmlDeviceGetUtilizationRates(self, handle: str) -> Any:  # noqa: N802
+        return SimpleNamespace(gpu=self.known(handle, 97))
+
+    def nvmlDeviceGetPowerUsage(self, handle: str) -> int:  # noqa: N802
+        return int(self.known(handle, 655_250))
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:  # noqa: N802
+        return int(self.known(handle, 12_345_678))
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[Any]:  # noqa: N802
         self.known(handle, None)
@@ -148,15 +168,66 @@ def test_the_library_is_asked_under_either_of_its_names(name: str) -> None:
     with probe.watching(h100(UUID, "MIG-1", "GPU-gone")) as watcher:
         assert watcher is not None
         card, piece = watcher.look()
-    assert card == Condition(
-        uuid=UUID, slowed=("hardware thermal slowdown",), clock_mhz=1200.0, processes=(7, 8)
-    )
+    assert card == HOT_CARD
     assert piece == Condition(uuid="MIG-1")
 
 
+HOT_CARD = Condition(
+    uuid=UUID,
+    slowed=("hardware thermal slowdown",),
+    power_capped=True,
+    clock_mhz=1200.0,
+    memory_clock_mhz=2619.0,
+    temperature_c=88.0,
+    memory_used_bytes=70 * 2**30,
+    utilisation=0.97,
+    power_w=655.25,
+    energy_j=12_345.678,
+    processes=(7, 8),
+)
+
+
+@pytest.mark.parametrize(
+    ("returned", "watts", "over_s"),
+    [(0, 612.5, 1.0), (3, 655.25, 0.0)],  # 3: NVML_ERROR_NOT_SUPPORTED, as before Ampere
+)
+def test_power_is_the_average_of_a_second_where_the_card_has_it(
+    returned: int, watts: float, over_s: float
+) -> None:
+    def fields(handle: str, ids: list[int]) -> list[Any]:
+        assert ids == [185]
+        Nvml.known(handle, None)
+        return [SimpleNamespace(nvmlReturn=returned, value=SimpleNamespace(uiVal=612_500))]
+
+    name = "nvmlDeviceGetCurrentClocksEventReasons"
+    library: Any = Nvml(**{name: reasons_of, "nvmlDeviceGetFieldValues": fields})
+    probe = NvidiaProbe(run=lambda _: None, load=lambda _: library)
+    before = clock.now_ns()
+    with probe.watching(h100(UUID, "MIG-1")) as watcher:
+        assert watcher is not None
+        card, piece = watcher.look()
+    assert card == replace(HOT_CARD, power_w=watts, power_over_s=over_s)
+    assert piece == Condition(uuid="MIG-1")
+    assert before <= (card.at_ns or 0) <= (piece.at_ns or 0) <= clock.now_ns()
+
+
+def test_a_binding_that_does_not_know_a_question_does_not_answer_it() -> None:
+    library: Any = SimpleNamespace(
+        NVMLError=NvmlError,
+        nvmlInit=lambda: None,
+        nvmlShutdown=lambda: None,
+        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+    )
+    with NvidiaProbe(load=lambda _: library).watching(h100()) as watcher:
+        assert watcher is not None
+        assert watcher.look() == [Condition(uuid=UUID)]
+
+
+REST = "clocks.mem,power.draw,temperature.gpu,memory.used,utilization.gpu"
 SMI = {
-    "--query-gpu=uuid,clocks_event_reasons.active,clocks.sm": (
-        f"{UUID}, 0x0000000000000020, 1410\n{OTHER}, 0x0000000000000000, 1980\n"
+    f"--query-gpu=uuid,clocks_event_reasons.active,clocks.sm,{REST}": (
+        f"{UUID}, 0x0000000000000024, 1410, 2619, 698.31, 86, 71680, 99\n"
+        f"{OTHER}, 0x0000000000000000, 1980, 2619, 120.00, 40, 4, 0\n"
     ),
     "--query-compute-apps=gpu_uuid,pid": f"{UUID}, 7\n{UUID}, 8\n{OTHER}, 9\n",
 }
@@ -181,7 +252,13 @@ def test_the_tool_is_asked_under_either_of_its_names(word: str) -> None:
             Condition(
                 uuid=UUID,
                 slowed=("software thermal slowdown",),
+                power_capped=True,
                 clock_mhz=1410.0,
+                memory_clock_mhz=2619.0,
+                power_w=698.31,
+                temperature_c=86.0,
+                memory_used_bytes=70 * 2**30,
+                utilisation=0.99,
                 processes=(7, 8),
             )
         ]
@@ -193,7 +270,8 @@ def test_without_library_and_tool_nothing_is_watched() -> None:
 
 
 def test_what_the_tool_does_not_know_is_unknown() -> None:
-    answers = {next(iter(SMI)): f"{UUID}, [N/A], [N/A]\nWarning: something\n"}
+    unknown = ", ".join([UUID, *["[N/A]"] * 7])
+    answers = {next(iter(SMI)): f"{unknown}\nWarning: something\n"}
     with tool(answers).watching(h100()) as watcher:
         assert watcher is not None
         assert watcher.look() == [Condition(uuid=UUID)]

@@ -80,6 +80,15 @@ def test_fractions_of_a_watt_are_one_class(watts: float) -> None:
     assert facts["power_limit_w"] == 450
 
 
+@pytest.mark.parametrize("watts", [285, 300, 320, 339, 355, 450, 575, 600, 700, 750])
+def test_no_class_begins_at_a_cap_that_cards_have(watts: float) -> None:
+    keys = [
+        environment(made("nvidia", "X", {"power_limit_w": watts + off}))["power_limit_w"]
+        for off in (-0.9, -0.01, 0, 0.01, 0.9)
+    ]
+    assert len(set(keys)) == 1
+
+
 def test_an_unknown_cap_is_not_the_same_as_a_known_one() -> None:
     facts = environment(made("nvidia", "NVIDIA T400", {"power_limit_w": None}))
     assert facts["power_limit_w"] is None

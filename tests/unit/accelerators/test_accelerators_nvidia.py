@@ -1,12 +1,25 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from pytest_llmperf.accelerators.nvidia import NvidiaProbe, parse_csv, parse_memory_used
+from pytest_llmperf.accelerators.nvidia import (
+    FIELDS,
+    MORE_FIELDS,
+    NvidiaProbe,
+    devices_from_proc,
+    devices_from_rows,
+    parse_csv,
+    parse_memory_used,
+    parse_slices,
+)
 from pytest_llmperf.records import Accelerator
 
 H100 = """\
@@ -144,6 +157,8 @@ class FakeNvml(ModuleType):
             "nvmlDeviceGetMaxClockInfo": lambda _handle, _clock: 2520,
             "nvmlDeviceGetVbiosVersion": lambda _: "95.02.66.00.02",
         }
+        if name not in answers:  # as of an older binding
+            raise AttributeError(name)
         return answers[name]
 
     @staticmethod
@@ -188,3 +203,171 @@ def test_a_slice_chosen_by_uuid_is_the_device() -> None:
 def test_without_a_driver_the_tool_is_asked() -> None:
     probe = NvidiaProbe(run=lambda _: H100, load=lambda _: FakeNvml(driver=False))
     assert found(probe).source == "nvidia-smi"
+
+
+# --- what more is good to know ---------------------------------------------------------------
+
+#: The same two cards, asked with all columns (driver 570, the columns' names from its help).
+MORE = "".join(
+    f"{line}, 700.00, {persistence}, 00000000:{bus}:00.0\n"
+    for line, persistence, bus in zip(
+        H100.splitlines(), ("Enabled", "Disabled"), ("1B", "43"), strict=True
+    )
+)
+
+
+def answering(answers: Mapping[str, str]) -> NvidiaProbe:
+    """By the first word after ``nvidia-smi``; anything else fails, as an unknown column does."""
+    return NvidiaProbe(run=lambda argv: answers.get(argv[1]), load=no_binding)
+
+
+def query(fields: Sequence[str]) -> str:
+    return f"--query-gpu={','.join(fields)}"
+
+
+def test_default_cap_and_persistence_are_told() -> None:
+    first, second = found(answering({query(MORE_FIELDS): MORE})).devices
+    assert first.details["power_default_w"] == 700.0
+    assert (first.details["persistence"], second.details["persistence"]) == (True, False)
+    assert first.details["bus"] == "00000000:1B:00.0"
+
+
+def test_a_driver_that_does_not_know_them_is_asked_for_less() -> None:
+    (first, _) = found(smi(H100)).devices
+    assert first.details["power_default_w"] is None
+
+
+# --- MIG -------------------------------------------------------------------------------------
+
+#: The form of NVIDIA's MIG User Guide (r450 and later); a card in MIG mode, and its slices.
+SLICED = H100.replace("Disabled, Enabled", "Enabled, Enabled", 1)
+LISTED = """\
+GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-6b5bd5a1-0f5c-4a2e-9d5a-0c6a1f1d2e30)
+  MIG 3g.40gb     Device  0: (UUID: MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f)
+  MIG 1g.10gb     Device  1: (UUID: MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb)
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-77f0c3a9-6a51-43d0-8f0e-51f5b0d9a4c7)
+"""
+
+
+def sliced(**env: str) -> Accelerator | None:
+    return answering({query(FIELDS): SLICED, "-L": LISTED}).find(env)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "product"),
+    [
+        ("0", "NVIDIA H100 80GB HBM3 MIG 3g.40gb"),
+        ("MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb", "NVIDIA H100 80GB HBM3 MIG 1g.10gb"),
+        ("1", "NVIDIA H100 80GB HBM3"),
+    ],
+)
+def test_a_sliced_card_is_its_slice_and_never_the_whole(chosen: str, product: str) -> None:
+    accelerator = sliced(CUDA_VISIBLE_DEVICES=chosen)
+    assert accelerator is not None
+    assert [device.product for device in accelerator.devices] == [product]
+
+
+def test_a_sliced_card_without_slices_is_no_device() -> None:
+    cards = devices_from_rows(parse_csv(SLICED))
+    assert parse_slices("GPU 0: ... (UUID: GPU-x)\n", cards) == {}
+    probe = answering({query(FIELDS): SLICED})
+    assert probe.find({"CUDA_VISIBLE_DEVICES": "0"}) is None
+
+
+class Sliced(FakeNvml):
+    """Both cards in MIG mode; the first place is empty, the second holds a slice."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        more: dict[str, Callable[..., Any]] = {
+            "nvmlDeviceGetMigMode": lambda handle: [int(handle.startswith("GPU")), 1],
+            "nvmlDeviceGetMaxMigDeviceCount": lambda _: 7,
+            "nvmlDeviceGetMigDeviceHandleByIndex": self.slice_of,
+        }
+        return more[name] if name in more else super().__getattr__(name)
+
+    def slice_of(self, handle: str, index: int) -> str:
+        if index != 1:
+            raise NvmlError("Not Found")
+        return f"MIG-of-{handle}"
+
+
+def test_the_library_too_tells_the_slice_that_cuda_sees() -> None:
+    accelerator = found(nvml(Sliced()))
+    assert [device.uuid for device in accelerator.devices] == ["MIG-of-GPU-0"]
+    assert accelerator.product == "NVIDIA H100 80GB HBM3 MIG 1g.10gb"
+    assert accelerator.devices[0].visible_as == "MIG-of-GPU-0"
+
+
+# --- when the driver does not answer ---------------------------------------------------------
+
+
+class Hanging(FakeNvml):
+    over = threading.Event()
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        self.over.wait()
+
+
+def test_a_library_that_hangs_is_left_for_the_tool() -> None:
+    probe = NvidiaProbe(run=lambda _: H100, load=lambda _: Hanging(), limit_s=0.05)
+    accelerator = found(probe)
+    assert accelerator.source == "nvidia-smi"
+    # It is not waited for again.
+    probe = NvidiaProbe(run=lambda _: None, load=lambda _: Hanging(), limit_s=60.0)
+    assert probe.memory_in_use(accelerator) is None
+    Hanging.over.set()
+
+
+#: The driver's own file, one a card (README of the Linux driver, "The /proc Filesystem Interface").
+INFORMATION = """\
+Model: \t\t NVIDIA GeForce RTX 4090
+IRQ:   \t\t 171
+GPU UUID: \t GPU-aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee
+Video BIOS: \t 95.02.3c.40.90
+Bus Type: \t PCIe
+Bus Location: \t 0000:01:00.0
+GPU Excluded:\t No
+"""
+
+
+def proc(directory: Path, text: str) -> Path:
+    card = directory / "gpus" / "0000:01:00.0"
+    card.mkdir(parents=True)
+    (card / "information").write_text(text)
+    return card.parent
+
+
+def test_the_drivers_files_are_better_than_nothing(tmp_path: Path) -> None:
+    probe = NvidiaProbe(run=lambda _: None, load=no_binding, proc=proc(tmp_path, INFORMATION))
+    accelerator = found(probe)
+    device = accelerator.devices[0]
+    assert (accelerator.source, device.product) == ("procfs", "NVIDIA GeForce RTX 4090")
+    assert device.uuid == "GPU-aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
+    assert (device.memory_bytes, probe.memory_in_use(accelerator)) == (None, None)
+    assert probe.find({"CUDA_VISIBLE_DEVICES": ""}) is None
+
+
+def test_a_lost_card_does_not_hide_the_others() -> None:
+    class Lost(FakeNvml):
+        def __getattr__(self, name: str) -> Callable[..., Any]:
+            return self.handle if name.endswith("HandleByIndex") else super().__getattr__(name)
+
+        @staticmethod
+        def handle(index: int) -> str:
+            if index == 0:
+                raise NvmlError("GPU is lost")
+            return f"GPU-{index}"
+
+    assert [device.uuid for device in found(nvml(Lost())).devices] == ["GPU-1"]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text())
+def test_no_text_is_a_device(text: str) -> None:
+    assert devices_from_rows(parse_csv(text)) == []
+    assert parse_slices(text, devices_from_rows(parse_csv(H100))) == {}
+    assert parse_memory_used(text, ["GPU-x"]) is None
+
+
+def test_no_file_is_a_device(tmp_path: Path) -> None:
+    assert devices_from_proc(proc(tmp_path, "nonsense\n\0: x\n")) == []

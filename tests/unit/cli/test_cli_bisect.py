@@ -143,6 +143,40 @@ def test_a_real_gate(suite: Path, status_of: Command, floor: str, status: int, s
     assert said in err
 
 
+def test_the_report_that_is_named_is_there(suite: Path) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("needs git")
+    (suite / "test_it.py").write_text(
+        "import pytest\n"
+        "@pytest.mark.llm_server('sim', model='m')\n"
+        "@pytest.mark.llm_workload('chat', input_tokens=8, output_tokens=4, requests=8)\n"
+        "def test_a(llm_perf): llm_perf.run()\n"
+    )
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], cwd=suite, check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "c"], cwd=suite, check=True)
+    for _ in range(2):
+        told = bisected(suite)
+        (kept,) = (suite / ".git" / "llmperf-bisect").iterdir()
+        assert f"report: {kept}" in told.stdout
+        assert report_at(kept) is not None
+    # What was left by a try before is no report of a pytest that writes none.
+    kept.write_text(json.dumps(FAIL))
+    (suite / "test_it.py").write_text("import os\ndef test_a(): os._exit(10)")
+    assert "left no report" in bisected(suite).stderr
+
+
+def bisected(suite: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest_llmperf.cli", "bisect", "--", "-q"]
+    return subprocess.run(
+        [*command, "-p", "no:cacheprovider", "--llmperf-runs=1"],
+        cwd=suite,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def test_a_report_of_the_users_own_is_refused(suite: Path, status_of: Command) -> None:
     status, _, err = status_of("bisect", "--", "--llmperf-report=r.json")
     assert status == 1

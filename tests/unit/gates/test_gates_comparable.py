@@ -277,9 +277,24 @@ def test_there_is_no_refusal_without_a_difference() -> None:
 
 def test_what_a_test_holds_fixed_is_refused_with_another_way_on() -> None:
     found = differences(changed(args={"dtype": "float16"}), OLD, held=["dtype", "quantization"])
-    assert refusal(found, "k", held=True) == (
+    fields = (
         "not comparable with k: args.dtype is float16 here and auto there; quantization is known "
-        "neither here nor there; the test holds this fixed: start the server as before, or take it "
-        "out of subject=, or let the hook pytest_llmperf_comparable say that the two may be "
-        "compared"
+        "neither here nor there; the test holds this fixed: "
     )
+    assert refusal(found, "k", held="history") == fields + (
+        "start the server as before, accept a level of what runs now (pytest-llmperf baseline "
+        "accept --last 1 --reason TEXT), or take it out of subject="
+    )
+    assert refusal(found, "k", held="ab") == (
+        f"{fields}give both sides the same, or take it out of subject="
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [("engine_version", "version"), ("engine-version", "version"), ("model_revision", "revision")],
+)
+def test_what_people_call_a_fact_otherwise_is_held_too(word: str, name: str) -> None:
+    (found,) = differences({name: "2"}, {name: "1"}, held=[word])
+    assert (found.name, found.old, found.new) == (name, "1", "2")
+    assert differences({name: "1"}, {name: "1"}, held=[word]) == ()

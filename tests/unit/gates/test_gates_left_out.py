@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_llmperf.gates.left_out import with_left_out
+from pytest_llmperf.gates.left_out import beside_invalid, with_left_out
 from pytest_llmperf.records import Verdict
 
 PASSED = Verdict(
@@ -55,3 +55,16 @@ def test_running_out_of_pairs_for_them_is_not_covered() -> None:
 def test_a_client_that_was_too_slow_is_as_neutral_as_noise() -> None:
     found = with_left_out(STOPPED, 3, 3, ["client-bound: 97 % of a core"])
     assert (found.reason_code, found.covered) == ("budget", True)
+
+
+def test_what_all_runs_would_show_is_told_and_decides_nothing() -> None:
+    known = replace(PASSED, loss=-0.01)
+    found = beside_invalid(known, 0.2)
+    assert found == replace(known, reason=found.reason, loss_with_invalid=0.2)
+    assert found.reason == "no loss of 3 %; with the runs that did not count: 20 % slower"
+    assert beside_invalid(known, None) is known
+    assert beside_invalid(PASSED, 0.2) is PASSED
+
+
+def test_visits_are_called_visits() -> None:
+    assert "4 visits without a valid run" in with_left_out(PASSED, 2, 2, ["x"], "visits").reason

@@ -59,6 +59,29 @@ def wrapped(tool: str, accelerator: Accelerator, **changes: Any) -> LaunchPlan:
     return contained(plan, image, accelerator, name="llmperf-1-a", places=PLACES)
 
 
+@pytest.mark.parametrize(
+    ("entrypoint", "said"),
+    [
+        ((), (ID, "python3", "-m", "eng")),
+        (("/opt/nvidia/nvidia_entrypoint.sh",), (ID, "python3", "-m", "eng")),
+        (("/usr/bin/tini", "--"), (ID, "python3", "-m", "eng")),
+        (("/bin/bash", "-e", "/entrypoint.sh"), (ID, "python3", "-m", "eng")),
+        (("docker-entrypoint", "x"), (ID, "python3", "-m", "eng")),
+        (("vllm", "serve"), ("--entrypoint", "python3", ID, "-m", "eng")),
+        (("/app/llama-server",), ("--entrypoint", "python3", ID, "-m", "eng")),
+        (("python3", "-m", "vllm.entrypoints.api"), ("--entrypoint", "python3", ID, "-m", "eng")),
+    ],
+)
+def test_an_engine_that_an_image_begins_with_gives_way(
+    entrypoint: tuple[str, ...], said: tuple[str, ...]
+) -> None:
+    image = Image(tool="docker", name="eng:1", id=ID, entrypoint=entrypoint)
+    plan = contained(PLAN, image, devices("cpu", "c"), name="llmperf-1-a", places=PLACES)
+    assert plan.argv[-len(said) - 2 :] == (*said, "--port", "20001")
+    assert plan.container is not None
+    assert plan.container.argv == PLAN.argv
+
+
 HEAD = {
     "docker": [
         *("docker", "run", "--rm", "--name", "llmperf-1-a"),

@@ -448,6 +448,18 @@ def test_reasoning_in_one_piece_is_counted_where_the_server_does() -> None:
     assert whole({"choices": choices, "usage": USAGE}).reasoning_tokens is None
 
 
+def test_thoughts_of_no_tokens_were_not_counted() -> None:
+    """As vLLM 0.32 has it where the chat template opens the thoughts."""
+    none = {**USAGE, "completion_tokens_details": {"reasoning_tokens": 0}}
+    choices = [{"message": MESSAGE, "finish_reason": "stop"}]
+    assert whole({"choices": choices, "usage": none}).reasoning_tokens is None
+    silent = [{"message": {"content": "yes"}, "finish_reason": "stop"}]
+    assert whole({"choices": silent, "usage": none}).reasoning_tokens == 0
+    streamed = record([*GOOD[:-2], usage(2, reasoning_tokens=0), DONE])
+    assert streamed.failure is None
+    assert streamed.reasoning_tokens is None
+
+
 CHOICES = [{"message": MESSAGE, "finish_reason": "length"}]
 
 

@@ -56,7 +56,7 @@ def test_where_accepted_drafts_are_counted_the_steps_own_token_is_added() -> Non
 
 @pytest.mark.parametrize("changed", [{"drafting_steps": 0}, {"drafting_steps": None}])
 def test_without_drafts_there_is_no_length(changed: dict[str, float | None]) -> None:
-    assert accept_length(replace(GROWTH, **changed)) is None  # type: ignore[arg-type]
+    assert accept_length(replace(GROWTH, **changed)) is None
     assert accept_length(replace(GROWTH, output_tokens=None)) is None
 
 

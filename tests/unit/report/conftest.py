@@ -13,13 +13,20 @@ from pytest_llmperf.gates.verdict import no_comparison
 from pytest_llmperf.records import (
     Accelerator,
     ClientHealth,
+    Curves,
     Device,
+    DeviceTelemetry,
     LaunchRecord,
     Limit,
     MetricValue,
     OutputQuality,
+    Price,
     RegressionGate,
     Run,
+    SampledRequests,
+    Series,
+    Telemetry,
+    Timeline,
     Verdict,
     Workload,
 )
@@ -78,6 +85,58 @@ QUALITY = OutputQuality(
     distinct=8,
     repetition=0.55,
 )
+TELEMETRY = Telemetry(
+    source="nvml",
+    period_s=1.0,
+    cpu_share=0.0004,
+    energy_j=30_500.0,
+    peak_memory_bytes=22 << 30,
+    peak_memory_of="devices",
+    devices=(
+        DeviceTelemetry(
+            uuid="GPU-1",
+            index=0,
+            product="NVIDIA GeForce RTX 4090",
+            samples=2,
+            energy_j=30_500.0,
+            energy_from="counter",
+            power_mean_w=333.3,
+            power_max_w=402.0,
+            clock_p50_mhz=2520.0,
+            temperature_max_c=67.0,
+            memory_max_bytes=22 << 30,
+            utilisation_mean=0.97,
+            slowed={"software thermal slowdown": 0.5},
+            power_capped_share=0.25,
+            series=Series(
+                at_s=(-0.4, 0.6),
+                power_w=(300.0, None),
+                temperature_c=(66.0, 67.0),
+                memory_used_bytes=(22 << 30, None),
+                slowed=(0.0, 1.0),
+            ),
+        ),
+    ),
+    price=Price(
+        per_device_hour=0.5,
+        currency="EUR",
+        usd=1.1,
+        devices=1,
+        dated="2026-11-01",
+        source="our contract",
+        matched="RTX 4090",
+    ),
+)
+CURVES = Curves(
+    quantiles={"ttft": (150.0, 180.0, None), "e2e": (9000.0, 9100.5, None)},
+    requests=160,
+    timeline=Timeline(
+        bin_s=1.0, output_tokens=(0.0, 1600.5), in_flight=(15.5, 16.0), failed=(0, 8)
+    ),
+    sample=SampledRequests(
+        written_s=(0.0, 0.1), first_s=(0.18, None), ended_s=(9.1, 1.5), ok=(True, False)
+    ),
+)
 RUN = Run(
     launch_id="launch-1",
     index=0,
@@ -103,6 +162,8 @@ RUN = Run(
     token_source="usage",
     client=CLIENT,
     quality=QUALITY,
+    telemetry=TELEMETRY,
+    curves=CURVES,
 )
 FLOOR = Limit(
     kind="floor",

@@ -75,9 +75,10 @@ def test_every_field_of_a_verdict_is_in_the_schema() -> None:
 
 
 def test_every_field_of_a_launch_is_in_the_schema_here_or_at_its_server() -> None:
-    of_server = {"server_id", "engine", "model", "version"}
+    of_server = {"server_id", "engine", "model", "version", "recipe"}
     assert names(LaunchRecord) == schema_of("launch") | of_server
-    assert schema_of("server") == {"id", "engine", "model", "version", "simulated", "launches"}
+    kept = {"engine", "model", "version", "recipe"}
+    assert schema_of("server") == kept | {"id", "simulated", "launches"}
 
 
 def test_every_field_of_an_accelerator_is_in_the_schema() -> None:
@@ -100,7 +101,11 @@ RUN_PATHS = {
     "side": "side",
     "pair": "pair",
     "quality": "quality",
+    "telemetry": "telemetry",
+    "curves": "curves",
 }
+#: Records within the record, told as they are.
+NESTED = ("quality", "telemetry", "curves")
 
 
 def test_every_field_of_a_run_arrives(samples: Samples) -> None:
@@ -108,10 +113,11 @@ def test_every_field_of_a_run_arrives(samples: Samples) -> None:
     entry = samples.fragment()["measurements"][0]["runs"][0]
     for field, path in RUN_PATHS.items():
         found, given_ = dig(entry, path), getattr(samples.run, field)
-        if field not in ("metrics", "client", "invalid_reasons", "quality"):
+        if field not in ("metrics", "client", "invalid_reasons", *NESTED):
             assert found == given_, field
     assert entry["client"] == dataclasses.asdict(samples.client)
-    assert entry["quality"] == dataclasses.asdict(samples.quality)
+    whole = json.loads(json.dumps(dataclasses.asdict(samples.run)))
+    assert all(entry[name] == whole[name] is not None for name in NESTED)
     assert set(entry["metrics"]) == set(samples.run.metrics)
 
 

@@ -110,6 +110,24 @@ def test_servers_and_launches_are_counted(samples: Samples) -> None:
         assert said in text
 
 
+def test_the_line_of_a_reference_says_so(samples: Samples) -> None:
+    fragment = samples.fragment()
+    theirs = replace(samples.launch, id="r", server_id="sglang-reference", side="reference")
+    fragment["launches"].append(doc.launch_entry(theirs))
+    own, other = terminal.server_lines(samples.assemble(fragment))[1:3]
+    assert "the reference" in other
+    assert "reference" not in own
+    shared = replace(samples.launch, id="s", side="reference")
+    fragment["launches"].append(doc.launch_entry(shared))
+    assert "also a reference" in " ".join(terminal.server_lines(samples.assemble(fragment)))
+
+
+def test_servers_that_nobody_launched_are_not_launches(samples: Samples) -> None:
+    attached = replace(samples.launch, launched=False, startup_time_s=None)
+    lines = terminal.server_lines(samples.assemble(samples.fragment(launch=attached)))
+    assert lines[0] == "1 server"
+
+
 def test_simulated_figures_are_labelled_in_every_table(samples: Samples) -> None:
     launch = replace(samples.launch, engine="sim")
     document = samples.assemble(samples.fragment(launch=launch))

@@ -12,9 +12,10 @@ from pytest_llmperf.engines.sim import Sim
 from pytest_llmperf.errors import ClientError, ServerError
 from pytest_llmperf.metrics.bounds import HealthBounds
 from pytest_llmperf.records import Accelerator, Device, Run, ServerRequest, Workload
-from pytest_llmperf.session.block import Block, Surroundings
+from pytest_llmperf.session.block import Block
 from pytest_llmperf.session.progress import Progress
 from pytest_llmperf.session.server import LiveServer
+from pytest_llmperf.session.surroundings import Surroundings
 
 MINE = Workload(
     name="mine",
@@ -67,7 +68,6 @@ def block(live: Live) -> Block:
             subjects=False,
             client_processes=None,
             pin=True,
-            api_key=None,
             remember=lambda _: None,
         ),
         planned=[BAD, GOOD],

@@ -8,7 +8,7 @@ import pytest
 
 from pytest_llmperf.records import LaunchValues, Level, Observation, Reply, Verdict, Workload
 from pytest_llmperf.session.measurement import Measurement
-from pytest_llmperf.session.memory import Past
+from pytest_llmperf.session.past import Past
 from pytest_llmperf.session.quality import Quality, assess, kept_outputs, remembered, told_by
 from pytest_llmperf.settings import QualityMode
 from pytest_llmperf.store import StoreError

@@ -203,6 +203,72 @@ def test_pruning_leaves_what_any_level_rests_on(store: Store, samples: Samples) 
     assert store.prune(lambda observation: observation.id == "o5") == 0
 
 
+# --- launches one by one ---------------------------------------------------------------------
+
+
+def part(samples: Samples, number: int, *, of: str = "o1", **changed: Any) -> Observation:
+    """One launch of a session that goes on."""
+    return samples.observation(
+        f"{of}.l{number}",
+        part_of=of,
+        created=f"2026-03-01T09:5{number}:00+00:00",
+        launches=(samples.launch(f"l{number}", 1600.0 + number),),
+        gates=(),
+        verdict=None,
+        **changed,
+    )
+
+
+def test_launches_of_a_session_that_never_ended_are_one_observation(
+    place: Place, store: Store, samples: Samples
+) -> None:
+    for number in (1, 2):
+        store.append(part(samples, number))
+    store.append(part(samples, 3, of="o2"))
+    whole = replace(
+        part(samples, 1),
+        id="o1",
+        part_of=None,
+        launches=(samples.launch("l1", 1601.0), samples.launch("l2", 1602.0)),
+    )
+    another = place.open()
+    assert another.observations()[0] == another.observations(whole.key)[0] == whole
+    assert [len(one.launches) for one in another.observations()] == [2, 1]
+    assert another.keys() == [whole.key]
+    another.close()
+
+
+def test_the_whole_takes_the_place_of_its_parts(store: Store, samples: Samples) -> None:
+    store.append(part(samples, 1))
+    store.append(part(samples, 2))
+    store.append(part(samples, 1, of="o11"))
+    store.append(part(samples, 1, of="o2", key="another"))
+    store.append(samples.observation())
+    assert [one.id for one in store.observations(samples.level().key)] == ["o11", "o1"]
+    assert samples.observation() in store.observations()
+    assert [one.id for one in store.observations("another")] == ["o2"]
+    assert store.prune(lambda _: False) == 3
+    assert store.observations() == []
+
+
+def test_a_part_that_outlived_its_whole_does_not_count_twice(
+    store: Store, samples: Samples
+) -> None:
+    store.append(samples.observation())
+    store.append(part(samples, 1))  # as if it had been killed between the two
+    assert store.observations() == [samples.observation()]
+
+
+def test_a_level_may_rest_on_a_session_that_never_ended(store: Store, samples: Samples) -> None:
+    store.append(part(samples, 1))
+    store.append(part(samples, 1, of="o2"))
+    store.accept(samples.level())
+    assert store.prune(lambda _: False) == 1
+    assert [one.id for one in store.observations()] == ["o1"]
+    store.append(part(samples, 2))
+    assert [len(one.launches) for one in store.observations()] == [2]
+
+
 # --- what must not be there ------------------------------------------------------------------
 
 

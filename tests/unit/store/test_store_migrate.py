@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 
+def _before_parts(document: Document) -> None:
+    del document["part_of"]
+
+
 def _before_pairs(document: Document) -> None:
+    _before_parts(document)
     for judged in document["judged"]:
         for name in ("pairs", "before", "ended"):
             del judged[name]
@@ -37,6 +42,7 @@ def _before_judged(document: Document) -> None:
 
 
 OLDER: dict[str, Callable[[Document], None]] = {
+    "1.3": _before_parts,
     "1.2": _before_pairs,
     "1.1": _before_outputs,
     "1.0": _before_judged,

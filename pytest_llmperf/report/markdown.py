@@ -1,0 +1,321 @@
+"""The report for GitHub: a job's step summary and a pull request's comment, verdict first.
+
+Whatever comes from a test, a server or a model is inert: it makes no tags, no links, no mentions
+and no rows. What is too long for its place loses the passing gates first, then reasons, then rows,
+and says what it lost. Source of the limits: GitHub's documentation of workflow commands (1 MiB for
+the summaries of a step) and the API of comments (65,536 characters), 2026; both are counted in
+bytes of UTF-8 here, which are never fewer than characters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_llmperf.metrics import units
+from pytest_llmperf.metrics.units import format_number, format_value
+
+from .exports.figures import cleaned, short
+
+#: Bytes of a step's summary, and of a comment.
+SUMMARY_LIMIT = 2**20
+COMMENT_LIMIT = 65_536
+#: The first line, by which whoever posts the comment finds the one to replace.
+MARK = "<!-- pytest-llmperf -->"
+_LONGEST = 300
+_LONGEST_REASON = 1000
+_MOST_LISTED = 20
+#: Servers and accelerators that are named in the head.
+_FEW = 3
+_SAFE = re.compile(r"[A-Za-z0-9 .,;()/%+='\-]")
+_HEADS = {
+    "fail": "❌ pytest-llmperf: FAIL",
+    "inconclusive": "⚠️ pytest-llmperf: inconclusive",
+    "pass": "✅ pytest-llmperf: pass",
+    "none": "pytest-llmperf: nothing to judge",
+}
+_COLUMNS = ("gate", "value", "limit", "difference", "interval")
+_WORDS = {"broken": "broken", "could_not_measure": "could not be measured"}
+_SIMULATED = "**SIMULATED**: these figures come from the simulator and describe no hardware."
+
+Document = Mapping[str, Any]
+Gate = Mapping[str, Any]
+
+
+def files(document: Document, path: Path) -> dict[Path, str]:
+    """As an export: a comment's worth of it."""
+    return {path: markdown(document, limit=COMMENT_LIMIT)}
+
+
+def markdown(document: Document, *, limit: int) -> str:
+    """The report in at most ``limit`` bytes of GitHub's Markdown; 2,000 are enough for its head."""
+    head = _head(document)
+    gates = _gates(document)
+    bad = sorted((gate for gate in gates if gate["verdict"] != "pass"), key=_badness)
+    good = [gate for gate in gates if gate["verdict"] == "pass"]
+    for reasons, passing in ((True, True), (True, False), (False, False)):
+        parts = [*head, *_table(bad, reasons=reasons), *_troubles(document)]
+        parts += _passing(good) if passing else _left_out(len(good), "passing gate")
+        text = _joined(parts)
+        if _size(text) <= limit:
+            return text
+    return _fitted(head, bad, len(good), document, limit)
+
+
+def _fitted(
+    head: Sequence[str], bad: Sequence[Gate], passing: int, document: Document, limit: int
+) -> str:
+    """As many rows as there is room for, the worst first; troubles only where all fit."""
+
+    def with_rows(count: int) -> str:
+        left = _left_out(len(bad) - count, "gate that did not pass", "gates that did not pass")
+        troubles = _troubles(document) if count == len(bad) else []
+        rows = _table(bad[:count], reasons=False)
+        return _joined([*head, *rows, *left, *troubles, *_left_out(passing, "passing gate")])
+
+    return with_rows(_most(len(bad), lambda count: _size(with_rows(count)) <= limit))
+
+
+def _most(count: int, fits: Callable[[int], bool]) -> int:
+    """The most of ``count`` that fit; more never take less room."""
+    low, high = 0, count
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return "\n".join(parts) + "\n"
+
+
+def _size(text: str) -> int:
+    return len(text.encode())
+
+
+def _gates(document: Document) -> list[Gate]:
+    """Each gate, with what its own entry does not say: whether its test was expected to fail, and
+    whether its figures are the simulator's."""
+    expected = {test["test"] for test in document["tests"] if test["outcome"] == "xfailed"}
+    simulated = {entry["id"] for entry in document["measurements"] if entry["simulated"]}
+    return [
+        {
+            **gate,
+            "expected": gate["test"] in expected,
+            "simulated": gate["measurement"] in simulated,
+        }
+        for gate in document["gates"]
+    ]
+
+
+def _badness(gate: Gate) -> int:
+    if gate["expected"]:
+        return 3
+    return 0 if gate["verdict"] == "fail" else 1 if not gate["covered"] else 2
+
+
+# --- the head --------------------------------------------------------------------------------
+
+
+def _head(document: Document) -> list[str]:
+    counts = document["counts"]["gates"]
+    told = [
+        f"{counts[name]} {word}"
+        for name, word in (
+            ("fail", "failed"),
+            ("not_covered", "not covered"),
+            ("inconclusive", "inconclusive"),
+            ("pass", "passed"),
+        )
+        if counts[name]
+    ]
+    lines = [MARK, f"## {_HEADS[document['verdict']]}", ""]
+    if told:
+        lines += [f"{_count(sum(counts.values()), 'gate')}: {', '.join(told)}.", ""]
+    if document["simulated"]:
+        lines += [_SIMULATED, ""]
+    if not document["complete"]:
+        lines += ["**INCOMPLETE**: the session was interrupted, or results were lost.", ""]
+    return [*lines, " · ".join(_about(document)), ""]
+
+
+def _about(document: Document) -> Iterator[str]:
+    """What was measured on what, in one line."""
+    servers = list(dict.fromkeys(_server(server) for server in document["servers"]))
+    yield from servers[:_FEW]
+    if len(servers) > _FEW:
+        yield f"{len(servers) - _FEW} other servers"
+    for accelerator in document["environment"]["accelerators"][:_FEW]:
+        yield f"{prose(accelerator['product'])} x{accelerator['count']}"
+    if commit := document["environment"]["git"]["commit"]:
+        yield f"commit {code(commit[:10])}"
+    yield f"pytest-llmperf {prose(document['tool']['version'])}"
+
+
+def _server(server: Mapping[str, Any]) -> str:
+    version = f" {server['version']}" if server["version"] else ""
+    return f"{prose(server['engine'] + version)} {code(server['model'] or 'model unknown')}"
+
+
+# --- gates -----------------------------------------------------------------------------------
+
+
+def _table(gates: Sequence[Gate], *, reasons: bool) -> list[str]:
+    if not gates:
+        return []
+    columns = ["verdict", *_COLUMNS, *["reason"] * reasons]
+    return [
+        *_heading(columns),
+        *(_row([_verdict(gate), *_cells(gate), *_reason(gate, told=reasons)]) for gate in gates),
+        "",
+    ]
+
+
+def _passing(gates: Sequence[Gate]) -> list[str]:
+    if not gates:
+        return []
+    return [
+        "<details>",
+        f"<summary>{_count(len(gates), 'gate')} passed</summary>",
+        "",
+        *_heading(_COLUMNS),
+        *(_row(_cells(gate)) for gate in gates),
+        "",
+        "</details>",
+    ]
+
+
+def _heading(columns: Sequence[str]) -> list[str]:
+    return [_row(columns), _row(["---"] * len(columns))]
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _verdict(gate: Gate) -> str:
+    if gate["expected"]:
+        return f"{gate['verdict']}, as expected"
+    if gate["verdict"] == "fail":
+        return "**FAIL**"
+    return str(gate["verdict"]) if gate["covered"] else "**NOT COVERED**"
+
+
+def _cells(gate: Gate) -> list[str]:
+    return [
+        f"{_spoken(gate['metric'])}<br>{code(short(gate['test']))}"
+        + "<br>SIMULATED" * gate["simulated"],
+        _number(gate["observed"], gate["unit"]),
+        _limit(gate),
+        _difference(gate),
+        _interval(gate),
+    ]
+
+
+def _reason(gate: Gate, *, told: bool) -> list[str]:
+    return [prose(gate["reason"], longest=_LONGEST_REASON)] if told else []
+
+
+def _spoken(metric: str) -> str:
+    known = metric in units.METRICS or re.search(r"_(mean|max|p\d{1,3})$", metric)
+    return prose(units.spoken(metric) if known else metric)
+
+
+def _number(value: float | None, unit: str) -> str:
+    return "-" if value is None else prose(format_value(value, unit))
+
+
+def _limit(gate: Gate) -> str:
+    if gate["kind"] == "regression":
+        known = f" of {_number(gate['reference'], gate['unit'])}" * (gate["reference"] is not None)
+        return f"no loss of {_percent(gate['loss_to_catch'])}{known}"
+    sign = "≥" if gate["kind"] == "floor" else "≤"
+    return f"{sign} {_number(gate['limit'], gate['unit'])}"
+
+
+def _difference(gate: Gate) -> str:
+    if gate["kind"] != "regression":
+        return _percent(gate["difference"], signed=True)
+    if gate["loss"] is None:
+        return "-"
+    return f"{_percent(abs(gate['loss']))} {'worse' if gate['loss'] > 0 else 'better'}"
+
+
+def _interval(gate: Gate) -> str:
+    """Of a limit, in the metric's unit; of a regression, how much was lost."""
+    if gate["kind"] == "regression":
+        low, high = gate["loss_low"], gate["loss_high"]
+        ends = [_percent(end, signed=True) for end in (low, high)]
+        return "-" if low is None and high is None else f"{ends[0]} to {ends[1]} lost"
+    low, high = gate["ci_low"], gate["ci_high"]
+    ends = [_number(end, gate["unit"]) for end in (low, high)]
+    return "-" if low is None and high is None else f"{ends[0]} to {ends[1]}"
+
+
+def _percent(fraction: float | None, *, signed: bool = False) -> str:
+    if fraction is None:
+        return "-"
+    plus = "+" if signed and fraction > 0 else ""
+    return f"{plus}{format_number(round(fraction * 100, 2), digits=3)} %"
+
+
+# --- what else went wrong --------------------------------------------------------------------
+
+
+def _troubles(document: Document) -> list[str]:
+    """Tests that are broken or could not measure, and problems beside single tests."""
+    lines = [
+        f"- {code(short(test['test']))} {_WORDS[test['outcome']]}: {prose(_first(test))}"
+        for test in document["tests"]
+        if test["outcome"] in _WORDS
+    ]
+    lines += [f"- {prose(problem, longest=_LONGEST_REASON)}" for problem in document["problems"]]
+    shown = lines[:_MOST_LISTED]
+    if len(lines) > len(shown):
+        shown.append(f"- and {len(lines) - len(shown)} more, in the report")
+    return [*shown, ""] if shown else []
+
+
+def _first(test: Mapping[str, Any]) -> str:
+    message: str = test["message"]
+    return message.splitlines()[0] if message else "no message"
+
+
+def _left_out(count: int, one: str, many: str = "") -> list[str]:
+    if not count:
+        return []
+    return [f"{_count(count, one, many)} not shown here, for want of room; the report has all.", ""]
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+# --- text of others --------------------------------------------------------------------------
+
+
+def code(text: str) -> str:
+    """A name, as code: GitHub looks for no mentions and no issues in it."""
+    return f"<code>{prose(text)}</code>"
+
+
+def prose(text: str, *, longest: int = _LONGEST) -> str:
+    """Text of others on one line, in which GitHub finds nothing but text.
+
+    Every character that means anything to Markdown or HTML becomes a numeric reference. A mention
+    and an issue's number would still be found, after the references are read: nothing that takes
+    room is put between the sign and what follows.
+    """
+    clean = cleaned(text[: 4 * longest])
+    shown = clean if len(clean) <= longest else f"{clean[: longest - 1]}…"
+    # GitHub makes links of what begins so, without any sign before it.
+    return "".join(map(_inert, shown)).replace("www.", "www&#46;")
+
+
+def _inert(character: str) -> str:
+    if _SAFE.match(character) or not character.isascii():
+        return character
+    apart = "&#8203;" if character in "@#" else ""
+    return f"&#{ord(character)};{apart}"

@@ -1,0 +1,56 @@
+"""What is known of a test from the sessions before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pytest_llmperf.records import Json, Level, Observation, RegressionGate
+from pytest_llmperf.redact import redact_mapping
+
+from .comparison import Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What is known of one test on one workload in one environment.
+
+    ``sessions`` is how many observations there are, ``accepted`` those that the accepted ``level``
+    rests on. ``refused`` says why a level of another environment does not hold here. ``changed``
+    is what differs from the newest accepted one, in words.
+    """
+
+    key: str
+    sessions: int
+    level: Level | None
+    accepted: tuple[Observation, ...]
+    refused: str | None
+    changed: tuple[str, ...]
+
+    def launches(self, metric: str) -> list[list[float]]:
+        """Launch means of ``metric``, for each accepted session that has it."""
+        found = [
+            [launch.metrics[metric] for launch in each.launches if metric in launch.metrics]
+            for each in self.accepted
+        ]
+        return [launches for launches in found if launches]
+
+    def held(self, gate: RegressionGate, subject: Mapping[str, Json]) -> Refusal | None:
+        """What the gate's test holds fixed and some session of the level did not have."""
+        plain = redact_mapping(subject)  # as it is kept
+        found = (
+            Refusal.held(gate, plain, each.subject, self.against, "history")
+            for each in reversed(self.accepted)
+        )
+        return next((why for why in found if why is not None), None)
+
+    @property
+    def against(self) -> str:
+        """The accepted level in words."""
+        if self.level is None:
+            return "no accepted level"
+        newest = self.accepted[-1]
+        version = newest.subject.get("version")
+        commit = f", {newest.commit[:7]}" if newest.commit else ""
+        of = f" of {newest.subject.get('engine')} {version}" if version else ""
+        return f"the level accepted on {self.level.created[:10]}{of}{commit}"

@@ -1,0 +1,140 @@
+"""The main job on real servers that are not SGLang: the same tests over each of them.
+
+Each engine needs an environment of its own: ``LLMPERF_VLLM_PYTHON`` and
+``LLMPERF_LLAMACPP_PYTHON`` name their interpreters.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+
+
+class Case(NamedTuple):
+    """One engine with one of the tiny models; ``variable`` names its interpreter."""
+
+    engine: str
+    model: str
+    variable: str
+
+    def __str__(self) -> str:
+        return f"{self.engine}-{self.model}"
+
+
+CASES = [
+    Case("vllm", "tiny-r1-distill-qwen", "LLMPERF_VLLM_PYTHON"),
+    Case("llama.cpp", "tiny-r1-distill-qwen", "LLMPERF_LLAMACPP_PYTHON"),
+]
+
+BOUNDS = (
+    *("llmperf_client_cpu", "llmperf_client_lag", "llmperf_client_send_delay"),
+    *("llmperf_client_delivered", "llmperf_client_in_flight", "llmperf_max_drift"),
+)
+
+SHORT = "input_tokens=200, output_tokens=24, concurrency=4, requests=20"
+
+SUITE = """
+import json, urllib.request
+import pytest
+from pytest_llmperf import LimitMissed
+
+pytestmark = [pytest.mark.llm_server({engine!r}, model={model!r}, python={python!r},
+                                     accelerator="cpu"),
+              pytest.mark.llm_workload("chat", {short})]
+
+@pytest.mark.llm_floor(output_throughput="0.01 tok/s")
+@pytest.mark.llm_ceiling(ttft_p50="10 min")
+def test_chat(llm_perf):
+    run = llm_perf.run()
+    assert run.success_rate == 1.0
+    for one in run.runs:
+        assert (one.input_tokens_mean, one.output_tokens_mean) == (200, 24)
+        assert one.token_source == "usage"
+        assert one.cached_tokens_total == 0
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+def test_every_api(llm_perf, api, stream):
+    run = llm_perf.run("chat", {short}, api=api, stream=stream, runs=1)
+    assert run.success_rate == 1.0
+    (one,) = run.valid_runs
+    assert (one.input_tokens_mean, one.output_tokens_mean) == (200, 24)
+    assert one.token_source == "usage"
+
+def test_conversations_share_what_was_said(llm_perf):
+    run = llm_perf.run("sessions", input_tokens=512, output_tokens=16, turn_input_tokens=64,
+                       turns=4, think_time=0, concurrency=2, requests=16, runs=1)
+    assert run.success_rate == 1.0
+    assert run.cache_hit_rate > 0.3
+
+@pytest.mark.xfail(strict=True, raises=LimitMissed)
+@pytest.mark.llm_floor(output_throughput="100000000 tok/s")
+def test_floor_that_must_fail(llm_perf):
+    llm_perf.run()
+
+def test_it_thinks_before_it_answers(llm_server):
+    assert llm_server.engine == {engine!r}
+    assert llm_server.version
+    body = {{"model": llm_server.model, "max_tokens": 96, "temperature": 0, "ignore_eos": True,
+            "messages": [{{"role": "user", "content": "What is 1+1?"}}]}}
+    url = llm_server.url + "/v1/chat/completions"
+    kind = {{"Content-Type": "application/json"}}
+    request = urllib.request.Request(url, json.dumps(body).encode(), kind)
+    message = json.load(urllib.request.urlopen(request, timeout=120))["choices"][0]["message"]
+    assert message.get("reasoning_content") or message.get("reasoning")
+    assert message["content"]
+"""
+
+
+def interpreter(case: Case) -> str:
+    """Its environment's interpreter; without one there is nothing to test."""
+    python = os.environ.get(case.variable)
+    if python:
+        return python
+    if os.environ.get("LLMPERF_ENGINES_REQUIRED") == "1":
+        pytest.fail(f"{case.variable} must name an interpreter here", pytrace=False)
+    pytest.skip(f"{case.variable} does not name an interpreter")
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_it_is_served_measured_judged_and_reported(pytester: pytest.Pytester, case: Case) -> None:
+    suite = SUITE.format(
+        engine=case.engine, model=case.model, python=interpreter(case), short=SHORT
+    )
+    pytester.makepyfile(test_it=suite)
+    # Whether it works is asked here, not how fast: a busy machine makes no difference.
+    lenient = [word for bound in BOUNDS for word in ("-o", f"{bound}=off")]
+    result = pytester.runpytest_subprocess("--llmperf-report=r.json", "--llmperf-pin=off", *lenient)
+    result.assert_outcomes(passed=7, xfailed=1)
+    assert result.ret == 0
+    report: dict[str, Any] = json.loads((pytester.path / "r.json").read_text())
+    assert report["verdict"] == "pass"
+    assert report["counts"]["launches"] == 1
+    assert report["servers"][0]["version"]
+    chat = next(m for m in report["measurements"] if m["test"].endswith("test_chat"))
+    for run in chat["runs"]:
+        # Neither counts the tokens of thoughts that the chat template opened.
+        assert run["tokens"]["reasoning_mean"] is None
+        assert run["tokens"]["cached_total"] == 0
+        # What the server counted itself, over all its requests.
+        assert run["metrics"]["cache_hit_rate"] == 0.0
+    assert remaining(pytester.path) == []
+
+
+def remaining(directory: Path) -> list[str]:
+    """Processes that were started in ``directory`` and are there yet, but for this one."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and Path(process.cwd()) == directory:
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue  # it has just ended, or is somebody else's
+    return found
