@@ -12,13 +12,14 @@ UV_VERSION := 0.13.9
 export UV_COMPILE_BYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint format wheel clean
+.PHONY: help demo test quick lint format contracts wheel clean
 
 help:
 	@echo "make demo    start real SGLang, measure a DeepSeek-R1-shaped model, leave demo-out/report.json"
 	@echo "make test    every test, real SGLang included, on the built wheel"
 	@echo "make quick   the tests that need no engine, on the checkout"
 	@echo "make lint    ruff, mypy --strict, import-linter"
+	@echo "make contracts  the engines' own parsers on the command of every recipe"
 
 demo: $(ENGINES)/.ready
 	rm -rf demo-out
@@ -44,6 +45,12 @@ format: $(DEV)/.ready
 	$(DEV)/bin/ruff check --fix .
 	$(DEV)/bin/ruff format .
 
+# What an engine's own parser says to the command of every recipe; not part of the tests, for it
+# installs engines. VLLM_PYTHON names an interpreter that has vLLM.
+contracts: $(DEV)/.ready $(ENGINES)/.engine $(BUILD)/contracts/.lmdeploy
+	LLMPERF_CONTRACT_SGLANG=$(ENGINES)/bin/python LLMPERF_CONTRACT_VLLM=$(VLLM_PYTHON) \
+	LLMPERF_CONTRACT_LMDEPLOY=$(BUILD)/contracts/lmdeploy/bin/python $(DEV)/bin/python tests/contracts/parsers.py
+
 clean:
 	rm -rf $(BUILD) dist demo-out
 
@@ -58,6 +65,11 @@ $(UV):
 $(DEV)/.ready: $(UV) pyproject.toml constraints/dev.txt
 	$(UV) venv --quiet --clear --python $(PYTHON) $(DEV)
 	$(UV) pip install --quiet --python $(DEV)/bin/python -c constraints/dev.txt -e . --group dev
+	touch $@
+
+$(BUILD)/contracts/.lmdeploy: $(UV)
+	$(UV) venv --quiet --clear --python $(PYTHON) $(BUILD)/contracts/lmdeploy
+	$(UV) pip install --quiet --no-deps --python $(BUILD)/contracts/lmdeploy/bin/python "lmdeploy==0.18.0"
 	touch $@
 
 # The built wheel, beside a real engine, with what the tests need.
