@@ -31,10 +31,19 @@ def merge(
     return (*(word for flag in kept for word in flag), *user)
 
 
-def refuse(user: Sequence[str], reserved: Iterable[tuple[str, str]]) -> None:
+def refuse(
+    user: Sequence[str], reserved: Iterable[tuple[str, str]], *, abbreviated: bool = False
+) -> None:
     """Raise UsageMistake if ``user`` holds a flag that is not theirs to set. ``reserved`` are
-    pairs of a flag and what to do instead."""
-    names = given(user)
-    for flag, instead in reserved:
-        if flag in names:
-            raise UsageMistake(f"{flag} cannot stand in args= of llm_server: {instead}.")
+    pairs of a flag and what to do instead; ``abbreviated`` is for parsers that take the beginning
+    of a flag for the whole, as argparse does."""
+    names, pairs = given(user), tuple(reserved)
+    exact = [pair for pair in pairs if pair[0] in names]
+    begun = [pair for pair in pairs if any(begins(name, pair[0]) for name in names)]
+    for flag, instead in exact or (begun if abbreviated else ()):
+        raise UsageMistake(f"{flag} cannot stand in args= of llm_server: {instead}.")
+
+
+def begins(word: str, flag: str) -> bool:
+    """Whether ``word`` is ``flag`` or its beginning, of two letters or more."""
+    return word.startswith("--") and len(word) > len("--x") and flag.startswith(word)

@@ -20,7 +20,8 @@ class CounterNames:
     all of them, or with ``cached_apart`` those that were computed. ``cached_tokens`` came from the
     prefix cache, ``drafting_steps`` are the verifications of speculative decoding,
     ``accepted_tokens`` the drafts that passed. A counter without a sample stands at zero if
-    ``requests`` has one: several engines show a counter only once it has counted.
+    ``requests`` has one: several engines show a counter only once it has counted. Where an engine
+    has no ``requests``, such a counter is not known.
     """
 
     requests: str | None
@@ -113,11 +114,13 @@ def read_counters(text: str, names: CounterNames) -> Counters | None:
     if (names.requests or names.prompt_tokens) not in sums:
         return None
     named = {field.name: getattr(names, field.name) for field in fields(Counters)}
+    unseen = None if names.requests is None else 0.0
     values: dict[str, Any] = {
-        field: sums.get(name, 0.0) if name else None for field, name in named.items()
+        field: sums.get(name, unseen) if name else None for field, name in named.items()
     }
     if names.cached_apart:
-        values["prompt_tokens"] += values["cached_tokens"]
+        computed, cached = values["prompt_tokens"], values["cached_tokens"]
+        values["prompt_tokens"] = None if None in (computed, cached) else computed + cached
     return Counters(**values)
 
 

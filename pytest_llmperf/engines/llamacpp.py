@@ -40,13 +40,28 @@ _RESERVED = (
     ("--host", "the plugin chooses the address"),
     ("--port", "the plugin chooses a free port"),
     ("--model", "name the model with model="),
+    ("--model-url", "download the file, and give its path as model="),
     ("--hf-repo", "name the model with model=OWNER/REPO:QUANT"),
+    ("--hf-file", "name the model with model=OWNER/REPO:QUANT, or give the file's path as model="),
+    ("--docker-repo", "name the model with model=, by a file *.gguf or as OWNER/REPO:QUANT"),
+    ("--models-dir", "a server has one model here, which is named with model="),
+    ("--models-preset", "a server has one model here, which is named with model="),
     ("--alias", "requests use the name given with model="),
     ("--api-key", "the server listens on the loopback address only and needs no key"),
     ("--api-key-file", "the server listens on the loopback address only and needs no key"),
+    ("--ssl-key-file", "the server listens on the loopback address only and speaks plain HTTP"),
+    ("--ssl-cert-file", "the server listens on the loopback address only and speaks plain HTTP"),
     ("--api-prefix", "requests go to the paths of the OpenAI protocol as they are"),
 )
-_SHORT = {"-m": "--model", "-hf": "--hf-repo", "-hfr": "--hf-repo", "-a": "--alias"}
+_SHORT = {
+    "-m": "--model",
+    "-mu": "--model-url",
+    "-dr": "--docker-repo",
+    "-hf": "--hf-repo",
+    "-hfr": "--hf-repo",
+    "-hff": "--hf-file",
+    "-a": "--alias",
+}
 #: Spellings of one option.
 _ALIASES = (
     frozenset({"--n-gpu-layers", "--gpu-layers"}),

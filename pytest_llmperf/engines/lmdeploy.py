@@ -56,7 +56,7 @@ class LMDeploy:
 
     def plan(self, request: ServerRequest, placement: Placement) -> LaunchPlan:
         """See :meth:`Engine.plan`."""
-        refuse(request.args, _RESERVED)
+        refuse(request.args, _RESERVED, abbreviated=True)
         _check_device(placement)
         recipe = recipe_for(
             self.name,

@@ -205,6 +205,7 @@ class _Settings:
         sections = dict(_sections(whole))
         for name, value in self._given.items():
             section, _, leaf = name.rpartition(".")
+            _check_leaf(sections, name, leaf, value)
             _section(sections, section, leaf)[leaf] = value
         return whole
 
@@ -241,6 +242,20 @@ def _sections(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, d
             where = f"{path}.{name}" if path else name
             yield where, below
             yield from _sections(below, where)
+
+
+def _check_leaf(sections: Mapping[str, dict[str, Any]], name: str, leaf: str, value: Json) -> None:
+    """A whole section would take the place of what only the plugin may say."""
+    held = [section for path, section in sections.items() if path.rpartition(".")[2] == leaf]
+    if not held:
+        return
+    first = value[0] if isinstance(value, list) and value else value
+    asked = [*(first if isinstance(first, dict) else ()), *held[0]]
+    setting = next(each for each in asked if each not in _RESERVED)
+    raise UsageMistake(
+        f"--{name} in args= of llm_server is a whole section: give its settings one by one, such "
+        f"as --{leaf}.{setting}."
+    )
 
 
 def _section(sections: Mapping[str, dict[str, Any]], asked: str, leaf: str) -> dict[str, Any]:

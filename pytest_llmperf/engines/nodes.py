@@ -57,7 +57,8 @@ def check_nodes(
             "yourself and attach to it with --llmperf-url."
         )
     own = (flags.nodes, flags.rank, flags.address, *flags.also)
-    refuse(args, [(flag, "nodes= says it to every rank; leave one of the two out") for flag in own])
+    instead = "nodes= says it to every rank; leave one of the two out"
+    refuse(args, [(flag, instead) for flag in own], abbreviated=True)
     if parallel is not None and parallel.devices % nodes:
         raise UsageMistake(
             f"{said}: its arguments spread it over {parallel.devices} device"

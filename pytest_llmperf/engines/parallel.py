@@ -8,16 +8,23 @@ parallel_config.py``), TensorRT-LLM 1.2 (``commands/serve.py``).
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
+from pathlib import PurePath
 from types import MappingProxyType
+from typing import Any
 
 from pytest_llmperf.errors import UsageMistake
 
+from .arguments import begins
+
 #: Sizes by their short names; what a command line does not name is not in it.
 Sizes = Mapping[str, int]
+#: How the names of files begin that we write for a server; they hold no sizes.
+OWN_FILE = "pytest-llmperf-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +54,22 @@ class Spread:
     """What an engine calls its sizes, and how many devices they make.
 
     ``flags`` are the spellings of each size, without distinction of "-" and "_". ``switches`` are
-    flags without a value that count as 1 where they stand. ``elsewhere`` are flags that name a file
-    which may hold sizes too: with one of them nothing is known.
+    flags without a value, or flags with one ("--a=b"), that count as 1 where they stand.
+    ``elsewhere`` are flags that name a file which may hold sizes too: with one of them nothing is
+    known, unless the file is our own. ``numbers`` is a flag that names the devices themselves, a
+    list for each instance. Where ``abbreviated``, the beginning of a flag stands for the whole;
+    where ``sections``, a flag may have its section before it. With ``unclear`` sizes nobody knows
+    which devices are this machine's.
     """
 
     flags: Mapping[str, tuple[str, ...]]
     world: Callable[[Sizes], int]
     switches: Mapping[str, str] = field(default_factory=dict)
     elsewhere: tuple[str, ...] = ()
+    unclear: Callable[[Sizes], bool] = lambda _: False
+    numbers: str | None = None
+    abbreviated: bool = False
+    sections: bool = False
 
 
 def _product(sizes: Sizes, *names: str) -> int:
@@ -79,6 +94,17 @@ def _lmdeploy(sizes: Sizes) -> int:
     return _product(sizes, "dp", "tp") * math.gcd(sizes.get("cp", 1), sizes.get("ep", 1))
 
 
+def _lmdeploy_unclear(sizes: Sizes) -> bool:
+    """Which of its backends it takes by itself depends on the model."""
+    named = "turbomind" in sizes or "pytorch" in sizes
+    return not named and _product(sizes, "dp", "ep", "cp") > 1
+
+
+def _elsewhere_too(sizes: Sizes) -> bool:
+    """Whether some of the devices may be other machines', as Ray or the user deals them out."""
+    return "ray" in sizes or "dp_local" in sizes
+
+
 _NODES = ("--nnodes",)
 
 #: By the names that tests use. An engine that is not here uses every device it sees.
@@ -95,9 +121,11 @@ SPREADS: Mapping[str, Spread] = MappingProxyType(
                 "first": ("--base-gpu-id",),
                 "step": ("--gpu-id-step",),
             },
-            switches={"--enable-dp-attention": "dp_attention"},
+            switches={"--enable-dp-attention": "dp_attention", "--use-ray": "ray"},
             world=_sglang,
             elsewhere=("--config",),
+            unclear=_elsewhere_too,
+            abbreviated=True,
         ),
         "vllm": Spread(
             flags={
@@ -106,10 +134,17 @@ SPREADS: Mapping[str, Spread] = MappingProxyType(
                 "pcp": ("--prefill-context-parallel-size", "-pcp"),
                 "dp": ("--data-parallel-size", "-dp"),
                 "dp_rank": ("--data-parallel-rank", "-dpn"),
+                "dp_local": ("--data-parallel-size-local", "-dpl"),
                 "nodes": (*_NODES, "-n"),
+            },
+            switches={
+                "--distributed-executor-backend=ray": "ray",
+                "--data-parallel-backend=ray": "ray",
             },
             world=_vllm,
             elsewhere=("--config",),
+            unclear=_elsewhere_too,
+            abbreviated=True,
         ),
         "lmdeploy": Spread(
             flags={
@@ -119,8 +154,10 @@ SPREADS: Mapping[str, Spread] = MappingProxyType(
                 "cp": ("--cp",),
                 "nodes": _NODES,
             },
-            switches={"turbomind": "turbomind"},
+            switches={"--backend=turbomind": "turbomind", "--backend=pytorch": "pytorch"},
             world=_lmdeploy,
+            unclear=_lmdeploy_unclear,
+            abbreviated=True,
         ),
         "tensorrt-llm": Spread(
             flags={
@@ -130,12 +167,18 @@ SPREADS: Mapping[str, Spread] = MappingProxyType(
                 "ep": ("--ep-size", "--moe-expert-parallel-size"),
             },
             world=lambda sizes: _product(sizes, "tp", "pp", "cp"),
+            elsewhere=("--extra-llm-api-options", "--config"),
         ),
-        "mindie": Spread(flags={"tp": ("--worldSize",)}, world=lambda sizes: _product(sizes, "tp")),
+        "mindie": Spread(
+            flags={"tp": ("--worldSize",)},
+            world=lambda sizes: _product(sizes, "tp"),
+            numbers="--npuDeviceIds",
+            sections=True,
+        ),
     }
 )
 #: Named by flags too, but no way in which a server is spread.
-_NO_SIZES = frozenset({"nodes", "first", "step", "dp_rank", "dp_attention", "turbomind"})
+_NO_SIZES = frozenset({"nodes", "first", "step", "dp_rank", "dp_attention", "turbomind", "pytorch"})
 
 
 def parallel_of(engine: str, words: Sequence[str]) -> Parallel | None:
@@ -146,10 +189,15 @@ def parallel_of(engine: str, words: Sequence[str]) -> Parallel | None:
     spread = SPREADS.get(engine)
     if spread is None:
         return None
-    said = list(_said(words))
-    if any(name in spread.elsewhere for name, _ in said):
+    said = [(_meant(spread, flag), value) for flag, value in _said(words)]
+    if any(flag in spread.elsewhere and not _is_own(value) for flag, value in said):
         return None
+    numbers = [value for flag, value in said if flag == spread.numbers]
+    if numbers:
+        return _by_numbers(numbers[-1])
     sizes = dict(_sizes(spread, said))
+    if spread.unclear(sizes):
+        return None
     nodes = sizes.get("nodes", 1)
     return Parallel(
         devices=spread.world(sizes),
@@ -171,13 +219,52 @@ def _said(words: Sequence[str]) -> list[tuple[str, str]]:
     return pairs
 
 
+def _meant(spread: Spread, flag: str) -> str:
+    """The whole of a flag that is the beginning of one alone, or has its section before it."""
+    if spread.sections and flag.startswith("--"):
+        return f"--{flag.removeprefix('--').rpartition('.')[2]}"
+    switches = (name.partition("=")[0] for name in spread.switches)
+    known = {*(name for names in spread.flags.values() for name in names), *switches}
+    whole = [name for name in (*known, *spread.elsewhere) if begins(flag, name)]
+    return whole[0] if spread.abbreviated and flag not in known and len(whole) == 1 else flag
+
+
+def _is_own(path: str) -> bool:
+    return PurePath(path).name.startswith(OWN_FILE)
+
+
+def _by_numbers(text: str) -> Parallel | None:
+    """Devices by their numbers; ``None`` where they do not lie at equal distances."""
+    try:
+        lists: Any = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(lists, list) or not all(isinstance(each, list) for each in lists):
+        return None
+    numbers = [number for each in lists for number in each]
+    if not numbers or not all(type(number) is int and number >= 0 for number in numbers):
+        return None
+    steps = {after - before for before, after in pairwise(numbers)} or {1}
+    if len(steps) > 1 or min(steps) < 1:
+        return None
+    each = len(lists[0])
+    return Parallel(
+        devices=len(numbers),
+        sizes={"tp": each} if each > 1 else {},
+        first=numbers[0],
+        step=steps.pop(),
+        placed=True,
+    )
+
+
 def _sizes(spread: Spread, said: Sequence[tuple[str, str]]) -> list[tuple[str, int]]:
     """Name and size of each flag; of one that stands twice the last counts, as in argparse."""
     names = {flag: size for size, flags in spread.flags.items() for flag in flags}
     found = []
     for flag, value in said:
-        if flag in spread.switches:
-            found.append((spread.switches[flag], 1))
+        switch = spread.switches.get(flag) or spread.switches.get(f"{flag}={value}")
+        if switch:
+            found.append((switch, 1))
         elif flag in names:
             least = 0 if names[flag] in ("first", "dp_rank") else 1
             found.append((names[flag], _number(flag, value, least)))

@@ -14,7 +14,7 @@ from pytest_llmperf.records import Accelerator, ModelSize
 from .arguments import Flag
 from .cookbook import Recipe, Row
 from .other_recipes import COOKBOOKS
-from .parallel import parallel_of
+from .parallel import Parallel, parallel_of
 from .sglang_recipes import SGLANG
 
 #: A model that takes less of a device's memory stays on one.
@@ -29,6 +29,13 @@ _KINDS: Mapping[str, re.Pattern[str]] = {
     "distill": re.compile(r"deepseek-r1-distill-(?:qwen|llama)-[\d.]+b|deepseek-r1-0528-qwen3-8b"),
     "tiny": re.compile(r"tiny-r1.*"),
 }
+
+
+def _usable(accelerator: Accelerator, parallel: Parallel | None) -> int:
+    """Devices of one node that are left where the user says with which to begin."""
+    if parallel is None:
+        return len(accelerator.devices)
+    return max(1, len(range(parallel.first, len(accelerator.devices), parallel.step)))
 
 
 def recipe_for(
@@ -50,7 +57,7 @@ def recipe_for(
     parallel = parallel_of(engine, args)
     asked = dict(parallel.sizes) if parallel else {}
     nodes = max(accelerator.nodes, parallel.nodes if parallel else 1)
-    kind, devices = kind_of(model, size), nodes * len(accelerator.devices)
+    kind, devices = kind_of(model, size), nodes * _usable(accelerator, parallel)
     row = next((row for row in book.rows if row.fits(kind, accelerator, devices)), None)
     inside = _is_said("--enable-dp-attention", args, frozenset())
     free = devices // (asked.get("pp", 1) * (1 if inside else asked.get("dp", 1)))
@@ -62,7 +69,7 @@ def recipe_for(
         if not _is_said(flag[0], args, book.displaced.get(flag[0], frozenset()))
     )
     env = row.env if row else ()
-    if not flags and not env and (tp == 1 or "tp" in asked):
+    if not flags and not env and (tp == 1 or "tp" in asked or book.tp):
         return None
     return Recipe(
         name=row.name if row else f"{tp} devices",

@@ -70,7 +70,7 @@ class SGLang:
 
     def plan(self, request: ServerRequest, placement: Placement) -> LaunchPlan:
         """See :meth:`Engine.plan`."""
-        refuse(request.args, _RESERVED)
+        refuse(request.args, _RESERVED, abbreviated=True)
         on_cpu = placement.accelerator.vendor == "cpu"
         recipe = _recipe(request, placement)
         flags = (*_address(placement), *_flags(placement), *(recipe.flags if recipe else ()))

@@ -269,7 +269,11 @@ _ATTENTION = frozenset({"--attention-backend", "--prefill-attention-backend"})
 _DISPLACED = MappingProxyType(
     {
         "--tp-size": _TP,
-        "--ep-size": _TP | {"--expert-parallel-size", "--ep", "--moe-a2a-backend"},
+        "--ep-size": _TP
+        | {"--expert-parallel-size", "--ep", "--moe-a2a-backend"}
+        # Replicas and stages leave fewer devices to a group, which must hold the experts.
+        | {"--dp-size", "--data-parallel-size", "--dp"}
+        | {"--pp-size", "--pipeline-parallel-size", "--pp"},
         "--attn-dp-size": _TP
         | {"--attention-data-parallel-size", "--enable-dp-attention", "--dp-size"}
         | {"--data-parallel-size", "--moe-a2a-backend"},

@@ -62,7 +62,7 @@ class Sim:
 
     def plan(self, request: ServerRequest, placement: Placement) -> LaunchPlan:
         """See :meth:`Engine.plan`."""
-        refuse(request.args, _RESERVED)
+        refuse(request.args, _RESERVED, abbreviated=True)
         return LaunchPlan(
             engine=self.name,
             argv=(

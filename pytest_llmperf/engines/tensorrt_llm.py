@@ -31,6 +31,7 @@ from .answers import as_object, as_text, first_model
 from .arguments import Flag, given, merge, refuse
 from .counters import TENSORRT_LLM, CounterNames
 from .naming import is_local, is_r1, recipe_model, start_timeout_s
+from .parallel import OWN_FILE
 from .recipes import recipe_for
 from .tensorrt_llm_logs import CAUSES, PROGRESS
 
@@ -175,7 +176,7 @@ def _flags(placement: Placement, options: Path) -> tuple[Flag, ...]:
 
 def _options_path(placement: Placement) -> Path:
     place = placement.scratch or Path(tempfile.gettempdir())
-    return place / f"tensorrt-llm-{placement.port}.yaml"
+    return place / f"{OWN_FILE}tensorrt-llm-{placement.port}.yaml"
 
 
 def _options(args: Sequence[str]) -> str:

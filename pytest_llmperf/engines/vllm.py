@@ -88,7 +88,7 @@ class VLLM:
 
     def plan(self, request: ServerRequest, placement: Placement) -> LaunchPlan:
         """See :meth:`Engine.plan`."""
-        refuse(request.args, _RESERVED)
+        refuse(request.args, _RESERVED, abbreviated=True)
         on_cpu = placement.accelerator.vendor == "cpu"
         recipe = _recipe(request, placement)
         flags = (*_flags(placement), *(recipe.flags if recipe else ()))

@@ -69,7 +69,7 @@ class View:
     devices: Sequence[Entry]
     packages: Sequence[tuple[str, str]]
     quality: Sequence[str]
-    names: Mapping[str, tuple[str, str]]
+    names: Mapping[str, tuple[str, str, str]]
     run_headings: Sequence[str] = RUN_HEADINGS
 
 
@@ -225,10 +225,11 @@ def _change(gate: Entry) -> str:
     return percent(gate["difference"], signed=True)
 
 
-def _names(document: Entry) -> dict[str, tuple[str, str]]:
-    """How the script is to call each metric that is gated, and its unit."""
+def _names(document: Entry) -> dict[str, tuple[str, str, str]]:
+    """How the script is to call each metric that is gated, its unit, and its better direction."""
     used = dict.fromkeys(("output_throughput", *(gate["metric"] for gate in document["gates"])))
-    return {name: (units.spoken(name), units.row_of(name).unit) for name in used}
+    rows = {name: units.row_of(name) for name in used}
+    return {name: (units.spoken(name), row.unit, row.direction) for name, row in rows.items()}
 
 
 # --- sweeps, servers, surroundings -------------------------------------------------------------

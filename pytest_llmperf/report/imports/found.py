@@ -22,6 +22,10 @@ FAILED_LEFT_OUT = (
 )
 
 
+#: "p55" is the 55th percentile: there is no name for one of 5.5.
+_NAMED_FRACTIONS: Mapping[float, str] = {99.9: "p999"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """One load and its figures, in the units of :mod:`pytest_llmperf.metrics.table`.
@@ -107,9 +111,18 @@ def flat_latencies(data: Mapping[str, Any], names: Mapping[str, str]) -> dict[st
     them, for the metrics that ``names`` gives to their words."""
     found: dict[str, float | None] = {}
     for key in data:
-        if match := re.fullmatch(r"(mean|median|p[\d.]+)_(\w+)_ms", key):
-            word, metric = match[1], names.get(match[2])
-            statistic = "p50" if word == "median" else word.replace(".", "")
-            if metric:
+        if match := re.fullmatch(r"(mean|median|p\d+(?:\.\d+)?)_(\w+)_ms", key):
+            statistic, metric = _statistic(match[1]), names.get(match[2])
+            if statistic and metric:
                 found.setdefault(f"{metric}_{statistic}", number(data, key))
     return figures(found)
+
+
+def _statistic(word: str) -> str | None:
+    """What we call it; ``None`` for a percentile that has no name here, such as ``p5.5``."""
+    if word == "mean":
+        return word
+    percentile = 50.0 if word == "median" else float(word[1:])
+    if percentile.is_integer():
+        return "max" if percentile == 100 else f"p{percentile:.0f}"
+    return _NAMED_FRACTIONS.get(percentile)

@@ -140,7 +140,7 @@
     const lines = [{ at: 0, scale: "y", stroke: css("--quiet"), dash: [4, 4] }];
     const wanted = gates.find((gate) => gate.metric === metric && gate.loss_to_catch != null);
     if (wanted) {
-      const worse = wanted.difference != null && wanted.loss != null && wanted.difference * wanted.loss < 0 ? -1 : 1;
+      const worse = NAMES[metric][2] === "higher" ? -1 : 1;
       lines.push({ at: 100 * worse * wanted.loss_to_catch, scale: "y", stroke: css("--fail") });
     }
     plot(figure(into, `${spoken(metric)}: candidate against reference, pair by pair`, `${whole.length} pairs`), {

@@ -42,3 +42,35 @@ def test_a_reserved_flag_is_refused_with_the_way_out() -> None:
     with pytest.raises(UsageMistake, match=r"--port cannot stand in args= of llm_server: we do"):
         refuse(("--port=1",), (("--port", "we do"),))
     refuse(("--ports",), (("--port", "we do"),))
+
+
+KEPT = (("--port", "we do"), ("--served-model-name", "no"), ("--api-keys", "none"))
+
+
+@pytest.mark.parametrize(
+    ("word", "flag"),
+    [
+        ("--por", "--port"),
+        ("--po=9000", "--port"),
+        ("--served-model", "--served-model-name"),
+        ("--served_model", "--served-model-name"),
+        ("--api-key", "--api-keys"),
+    ],
+)
+def test_the_beginning_of_a_reserved_flag_is_refused_where_it_stands_for_it(
+    word: str, flag: str
+) -> None:
+    with pytest.raises(UsageMistake, match=f"{flag} cannot stand in args="):
+        refuse((word, "1"), KEPT, abbreviated=True)
+    refuse((word, "1"), KEPT)
+
+
+@pytest.mark.parametrize("word", ["--port-range", "--api-server-count", "--p", "-po", "--", "por"])
+def test_other_flags_are_the_users(word: str) -> None:
+    refuse((word, "1"), KEPT, abbreviated=True)
+
+
+def test_a_flag_in_full_is_told_before_one_that_it_begins() -> None:
+    reserved = (("--model-path", "first"), ("--model", "second"))
+    with pytest.raises(UsageMistake, match=r"^--model cannot stand in .* second"):
+        refuse(("--model", "m"), reserved, abbreviated=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_llmperf.engines.counters import (
+    LLAMACPP,
     SGLANG,
     VLLM,
     CounterNames,
@@ -93,6 +94,15 @@ def test_what_is_not_finite_is_not_counted() -> None:
     page = "r 1\nt{a='x'} NaN\nt{a=\"y\"} 2\n".replace("'", '"')
     found = read_counters(page, CounterNames(requests="r", output_tokens="t"))
     assert found == Counters(requests=1, output_tokens=2)
+
+
+def test_without_a_count_of_requests_what_is_missing_is_unknown() -> None:
+    page = "llamacpp:prompt_tokens_total 30\nllamacpp:tokens_predicted_total 7\n"
+    assert read_counters(page, LLAMACPP) == Counters(requests=None, output_tokens=7)
+    cached = f"{page}llamacpp:prompt_tokens_cached_total 10\n"
+    assert read_counters(cached, LLAMACPP) == Counters(
+        requests=None, prompt_tokens=40, cached_tokens=10, output_tokens=7
+    )
 
 
 def test_growth_is_the_difference_of_every_counter_that_is_known_twice() -> None:

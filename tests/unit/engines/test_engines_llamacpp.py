@@ -151,7 +151,14 @@ def test_the_users_words_win_however_they_are_spelt(given: tuple[str, ...], ours
     assert "20" in " ".join(argv[-2:])
 
 
-@pytest.mark.parametrize("flag", ["-m", "--model", "-hf", "--port", "-a", "--api-key"])
+@pytest.mark.parametrize(
+    "flag",
+    [
+        *("-m", "--model", "-hf", "--port", "-a", "--api-key", "-mu", "--model-url", "-dr"),
+        *("--docker-repo", "-hff", "--hf-file", "--models-dir", "--models-preset"),
+        *("--ssl-key-file", "--ssl-cert-file"),
+    ],
+)
 def test_address_and_model_are_not_for_args(flag: str) -> None:
     with pytest.raises(UsageMistake, match="cannot stand in args="):
         plan(request=replace(REQUEST, args=(flag, "x")))

@@ -110,6 +110,8 @@ def test_address_and_model_are_not_for_args(flag: str) -> None:
     shown = flag.replace("_", "-")
     with pytest.raises(UsageMistake, match=f"{shown} cannot stand in args="):
         plan(None, flag, "x")
+    with pytest.raises(UsageMistake, match=f"{shown} cannot stand in args="):
+        plan(None, flag[:-1], "x")
 
 
 def test_a_cache_that_cannot_be_emptied_is_told() -> None:

@@ -203,6 +203,17 @@ def test_settings_show_on_the_command_line() -> None:
         (("--worldSize", "0"), "expected a whole number of at least 1"),
         (("--maxBatchSise", "16"), "Did you mean 'maxBatchSize'"),
         (("--ScheduleConfg.maxN", "4"), "Did you mean 'ScheduleConfig'"),
+        (
+            ("--ModelConfig", '[{"modelName": "n", "modelWeightPath": "/other", "cpuMemSize": 5}]'),
+            "one by one, such as --ModelConfig.cpuMemSize.",
+        ),
+        (
+            ("--BackendConfig.ModelDeployConfig", '{"maxSeqLen": 4096, "ModelConfig": []}'),
+            "--BackendConfig.ModelDeployConfig in args= of llm_server is a whole section: give its "
+            "settings one by one, such as --ModelDeployConfig.maxSeqLen.",
+        ),
+        (("--ServerConfig={}",), "such as --ServerConfig.allowAllZeroIpListening."),
+        (("--ModelConfig", "null"), "--ModelConfig in args= of llm_server is a whole section"),
     ],
 )
 def test_mistakes_in_settings_are_told(words: tuple[str, ...], told: str) -> None:
@@ -219,7 +230,7 @@ config = os.environ["MIES_CONFIG_JSON_PATH"]
 print("mode %o" % (os.stat(config).st_mode & 0o777), "links", os.path.realpath(config) != config)
 print("here", os.path.dirname(config) == os.getcwd(), os.getcwd())
 def stop(number, frame):
-    print("asked to stop", flush=True)
+    os.write(1, b"asked to stop\\n")
     time.sleep(0.2)
     sys.exit(int(os.environ.get("ENDS_WITH", "3")))
 signal.signal(signal.SIGTERM, stop)

@@ -31,6 +31,7 @@ def test_a_rank_on_the_same_machine_listens_elsewhere() -> None:
         ("vllm", 2, ("-tp", "16"), "of the engines only sglang is started on several nodes"),
         ("sglang", 2, ("--nnodes", "2"), "--nnodes cannot stand in args="),
         ("sglang", 2, ("--nccl-init-addr=a:5",), "--nccl-init-addr cannot stand in args="),
+        ("sglang", 2, ("--dist-init", "a:5"), "--dist-init-addr cannot stand in args="),
         ("sglang", 2, (), "over 1 device, which 2 nodes cannot share alike"),
         ("sglang", 3, ("--tp", "16"), "over 16 devices, which 3 nodes cannot share alike"),
         ("sglang", 2, ("--tp", "8", "--dp", "2"), r"its replicas \(--dp-size\) must be on one"),

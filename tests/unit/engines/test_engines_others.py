@@ -32,9 +32,10 @@ def test_the_simulated_server_is_a_module_of_ours() -> None:
     assert plan.ready.path == "/health"
 
 
-def test_the_simulated_server_keeps_its_address() -> None:
+@pytest.mark.parametrize("flag", ["--port", "--por"])
+def test_the_simulated_server_keeps_its_address(flag: str) -> None:
     with pytest.raises(UsageMistake, match="--port cannot stand in args="):
-        Sim().plan(replace(REQUEST, args=("--port", "1")), PLACEMENT)
+        Sim().plan(replace(REQUEST, args=(flag, "1")), PLACEMENT)
 
 
 def test_the_simulated_server_is_told_from_others() -> None:

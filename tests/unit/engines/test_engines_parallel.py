@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmperf.engines.parallel import SPREADS, Parallel, parallel_of
+from pytest_llmperf.engines.parallel import OWN_FILE, SPREADS, Parallel, parallel_of
 from pytest_llmperf.errors import UsageMistake
 
 
@@ -44,6 +44,20 @@ def parallel(engine: str, words: str) -> Parallel:
         ("tensorrt-llm", "trtllm-serve m --tp_size 8 --pp_size 2 --ep_size 8", 16),
         ("tensorrt-llm", "--tensor_parallel_size 4", 4),
         ("mindie", "--worldSize 8", 8),
+        ("mindie", "--ModelConfig.worldSize 8", 8),
+        ("mindie", "--BackendConfig.ModelDeployConfig.ModelConfig.worldSize=8", 8),
+        ("mindie", "--npuDeviceIds [[0,1,2,3]]", 4),
+        ("mindie", "--BackendConfig.npuDeviceIds=[[0,1],[2,3]] --worldSize 2", 4),
+        ("lmdeploy", "--backend=turbomind --tp 4 --dp 2", 8),
+        ("lmdeploy", "lmdeploy serve api_server turbomind --backend pytorch --tp 8 --dp 8", 8),
+        ("tensorrt-llm", f"--tp_size 4 --extra_llm_api_options /x/{OWN_FILE}1.yaml", 4),
+        # Parsers made with argparse take the beginning of a flag.
+        ("sglang", "--tensor-parallel 4", 4),
+        ("vllm", "--tensor_parallel=4 --pipeline 2", 8),
+        ("lmdeploy", "--back turbomind --tp 2 --dp 2", 4),
+        ("sglang", "--tp 8 --dp-si 8 --enable-dp-att", 8),
+        ("vllm", "--data-parallel 2", 1),
+        ("tensorrt-llm", "--tensor_parallel 4", 1),
     ],
 )
 def test_devices_of_a_command_line(engine: str, words: str, devices: int) -> None:
@@ -64,6 +78,9 @@ def test_a_placement_by_hand_is_seen() -> None:
     found = parallel("sglang", "--tp 2 --base-gpu-id 4 --gpu-id-step 2")
     assert (found.placed, found.first, found.step) == (True, 4, 2)
     assert not parallel("sglang", "--tp 2").placed
+    found = parallel("mindie", "--npuDeviceIds [[4,5,6,7]]")
+    assert (found.placed, found.first, found.step, found.sizes) == (True, 4, 1, {"tp": 4})
+    assert not parallel("mindie", "--worldSize 2").placed
 
 
 @pytest.mark.parametrize(
@@ -74,6 +91,22 @@ def test_a_placement_by_hand_is_seen() -> None:
         # What stands in a file is not seen.
         ("sglang", "--config serve.yaml"),
         ("vllm", "--config=serve.yaml"),
+        # Ray, or the user, deals out devices of other machines too.
+        ("vllm", "-tp 16 --distributed-executor-backend ray"),
+        ("vllm", "-tp 8 -pp 2 --distributed-executor-backend=ray"),
+        ("vllm", "-dp 16 --data-parallel-size-local 8"),
+        ("sglang", "--tp 16 --use-ray"),
+        # The backend that it takes by itself decides what these mean.
+        ("lmdeploy", "--dp 2 --tp 2"),
+        ("lmdeploy", "--tp 4 --ep 2"),
+        ("vllm", "--conf serve.yaml"),
+        ("tensorrt-llm", "--tp_size 4 --config mine.yaml"),
+        ("tensorrt-llm", "--extra_llm_api_options=mine.yaml"),
+        ("mindie", "--npuDeviceIds [[0,1,4]]"),
+        ("mindie", "--npuDeviceIds [[1,0]]"),
+        ("mindie", "--npuDeviceIds [[]]"),
+        ("mindie", "--npuDeviceIds [0,1]"),
+        ("mindie", "--npuDeviceIds all"),
     ],
 )
 def test_what_cannot_be_told_is_not_guessed(engine: str, words: str) -> None:

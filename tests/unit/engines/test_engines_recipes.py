@@ -262,8 +262,11 @@ def test_tensors_take_what_other_ways_leave(args: tuple[str, ...], expected: str
     assert ("" if found is None else words(found)) == expected
 
 
-def test_what_is_all_the_users_is_no_recipe() -> None:
-    assert recipe_for("sglang", "some/model", H200, size=size("70B"), args=("--tp", "4")) is None
+@pytest.mark.parametrize(
+    "args", [("--tp", "4"), ("--tensor-parallel", "4"), ("--tp", "4", "--config", "mine.yaml")]
+)
+def test_what_is_all_the_users_is_no_recipe(args: tuple[str, ...]) -> None:
+    assert recipe_for("sglang", "some/model", H200, size=size("70B"), args=args) is None
 
 
 def test_nodes_count_whoever_names_them() -> None:
@@ -425,3 +428,20 @@ def test_a_tiny_model_on_a_processor_starts_as_ever() -> None:
         "--skip-server-warmup --mem-fraction-static 0.3 --max-total-tokens 65536 "
         "--max-running-requests 256"
     )
+
+
+def test_replicas_and_stages_leave_the_experts_to_sglang() -> None:
+    b200 = accelerator("nvidia", "NVIDIA B200", 4, 179)
+    assert "--ep-size" in words(taken(FP4, b200))
+    for args in (("--dp", "2"), ("--pp-size", "2"), ("--data-parallel-size=2",)):
+        assert "--ep-size" not in words(taken(FP4, b200, *args))
+
+
+def test_devices_before_the_first_are_not_counted() -> None:
+    h100 = accelerator("nvidia", "NVIDIA H100 80GB HBM3", 8, 80)
+    model = "deepseek-ai/DeepSeek-R1-Distill-Llama-70B"
+    free = recipe_for("sglang", model, h100, size=size("70B"), args=())
+    later = recipe_for("sglang", model, h100, size=size("70B"), args=("--base-gpu-id", "4"))
+    assert free is not None
+    assert later is not None
+    assert (free.tp, later.tp) == (8, 4)

@@ -128,6 +128,8 @@ def test_the_users_environment_wins() -> None:
 def test_address_and_model_are_not_for_args(flag: str) -> None:
     with pytest.raises(UsageMistake, match=f"{flag} cannot stand in args="):
         plan(request=replace(REQUEST, args=(flag, "x")))
+    with pytest.raises(UsageMistake, match="cannot stand in args="):
+        plan(request=replace(REQUEST, args=(flag[:-1], "x")))
 
 
 def test_only_local_directories_keep_the_hub_away() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_llmperf.engines.parallel import parallel_of
 from pytest_llmperf.engines.tensorrt_llm import TensorRTLLM
 from pytest_llmperf.engines.tensorrt_llm_logs import CAUSES, PROGRESS
 from pytest_llmperf.errors import UsageMistake
@@ -65,7 +66,7 @@ def test_blocks_are_not_used_again() -> None:
     made = plan()
     ((path, text),) = made.files
     assert value(made.argv, "--extra_llm_api_options") == str(path)
-    assert path == Path("/scratch/tensorrt-llm-31000.yaml")
+    assert path == Path("/scratch/pytest-llmperf-tensorrt-llm-31000.yaml")
     assert text == "kv_cache_config:\n  enable_block_reuse: false\n"
     assert "enable_block_reuse" in made.notes[0]
 
@@ -101,6 +102,14 @@ def test_the_users_flags_win_however_they_are_spelt(words: tuple[str, ...]) -> N
 def test_the_users_spreading_wins() -> None:
     argv = plan(None, "--tensor_parallel_size", "4").argv
     assert "--tp_size" not in argv
+
+
+def test_how_it_is_spread_is_told_unless_a_file_of_the_user_may_say_it() -> None:
+    ours = parallel_of("tensorrt-llm", plan().argv)
+    assert ours is not None
+    assert ours.devices == 8
+    made = plan(None, "--tp_size", "4", "--config", "mine.yaml")
+    assert parallel_of("tensorrt-llm", made.argv) is None
 
 
 @pytest.mark.parametrize("flag", ["--host", "--port", "--grpc", "--server_role"])

@@ -197,6 +197,15 @@ def test_the_users_words_win() -> None:
 def test_address_and_model_are_not_for_args(flag: str) -> None:
     with pytest.raises(UsageMistake, match=f"{flag} cannot stand in args="):
         plan(request=replace(REQUEST, args=(flag, "x")))
+    with pytest.raises(UsageMistake, match=f"{flag} cannot stand in args="):
+        plan(request=replace(REQUEST, args=(flag[:-1], "x")))
+
+
+def test_a_flag_that_only_looks_like_a_reserved_one_is_the_users() -> None:
+    assert (
+        "--api-server-count"
+        in plan(request=replace(REQUEST, args=("--api-server-count", "2"))).argv
+    )
 
 
 ANSWERS: dict[str, Json] = {

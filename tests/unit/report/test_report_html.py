@@ -104,6 +104,15 @@ def test_whatever_a_name_holds_stays_text(samples: Samples) -> None:
     assert carried(page(told)) == told
 
 
+def test_the_script_is_told_which_direction_is_the_better(samples: Samples) -> None:
+    text = page(samples.assemble(samples.fragment()))
+    told = re.search(r'id="names">(.*?)</script>', text)
+    assert told is not None
+    names = json.loads(told[1])
+    assert names["output_throughput"] == ["output throughput", "tok/s", "higher"]
+    assert names["ttft_p95"] == ["p95 TTFT", "ms", "lower"]
+
+
 def test_hundreds_of_gates_make_a_small_page(samples: Samples) -> None:
     document = samples.assemble(samples.fragment())
     gates = [{**document["gates"][0], "test": f"t.py::test_{n}"} for n in range(300)]

@@ -154,6 +154,16 @@ def test_percentiles_with_a_point_keep_their_meaning(tmp_path: Path) -> None:
     assert 62.0 not in found.metrics.values()
 
 
+def test_the_last_percentile_is_the_maximum_and_a_fraction_is_not_another_percentile(
+    tmp_path: Path,
+) -> None:
+    fields = {"p100_ttft_ms": 63.0, "p5.5_ttft_ms": 64.0, "p9.9_ttft_ms": 65.0, "p5_ttft_ms": 3.0}
+    found = changed("vllm_bench.json", tmp_path, **fields)
+    assert found.metrics["ttft_max"] == 63.0
+    assert found.metrics["ttft_p5"] == 3.0
+    assert not {64.0, 65.0} & set(found.metrics.values())
+
+
 def test_aiperf_with_failures_gives_what_counts_them() -> None:
     found = one("aiperf.json")
     assert (found.succeeded, found.failed) == (16, 4)
