@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from pytest_llmperf.records import Accelerator, Device, Json, Scalar, Vendor
 
-from . import amd_conditions, amd_sysfs
+from . import amd_conditions, amd_sysfs, cards
 from .base import (
+    CLOSE_S,
     MIB,
     STEP_S,
     RunTool,
@@ -82,28 +84,38 @@ class AmdProbe:
     @contextlib.contextmanager
     def watching(self, accelerator: Accelerator) -> Iterator[Watcher | None]:
         """Through the library; else through sysfs, which costs next to nothing; else the tool."""
-        devices = accelerator.devices
+        devices, hangs = accelerator.devices, threading.Event()
         if accelerator.source == "amdsmi":
             start = _Held(self.load)
             library = within(self.limit_s, start.take)
             if library is not None:
                 try:
                     look = amd_conditions.by_library(library, devices)
-                    yield Watcher(look=look, period_s=amd_conditions.LIBRARY_S, source="amdsmi")
+                    yield Watcher(
+                        look=_once(look, devices),
+                        period_s=amd_conditions.LIBRARY_S,
+                        source="amdsmi",
+                        hangs=hangs,
+                    )
                 finally:
-                    within(self.limit_s, start.give_back)
+                    if not hangs.is_set():
+                        within(min(self.limit_s, CLOSE_S), start.give_back)
                 return
-        yield amd_conditions.without_library(self.run, self.kfd, self.pci, devices)
+        found = amd_conditions.without_library(self.run, self.kfd, self.pci, devices)
+        yield None if found is None else replace(found, look=_once(found.look, devices))
 
     def memory_in_use(self, accelerator: Accelerator) -> int | None:
-        numbers = [device.details.get("smi_index") for device in accelerator.devices]
+        devices = cards.one_each(accelerator.devices, amd_sysfs.part_of)
+        if devices is None:
+            return None
+        numbers = [device.details.get("smi_index") for device in devices]
         asked: dict[str, Callable[[], int | None]] = {
             "amdsmi": lambda: self._library_memory(numbers),
             "amd-smi": lambda: parse_memory_used(self._json("metric", "--mem-usage"), numbers),
         }
 
         def kernel() -> int | None:
-            return amd_sysfs.memory_in_use(self.pci, accelerator.devices)
+            return amd_sysfs.memory_in_use(self.pci, devices)
 
         return within(self.limit_s, asked.get(accelerator.source, kernel))
 
@@ -123,6 +135,10 @@ class AmdProbe:
 
     def _json(self, *words: str) -> list[dict[str, Any]]:
         return parse_rows(self.run(["amd-smi", *words, "--json"]) or "")
+
+
+def _once(look: cards.Look, devices: Sequence[Device]) -> cards.Look:
+    return cards.counted_once(look, devices, amd_sysfs.part_of, cards.POWER_AND_MEMORY)
 
 
 # --- amd-smi ---------------------------------------------------------------------------------

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pytest_llmperf.records import Device, Scalar
 
 from .base import read_number, read_text, together
+from .cards import Part
 
 _AMD_PCI = 0x1002
+#: How many devices a card is in each mode of partitions; in CPX one a die, of which MI300A has 6.
+_PARTS = {"DPX": 2, "TPX": 3, "QPX": 4, "CPX": 8}
+_DIES_OF_MI300A = 6
 
 #: PCI device, and revision where one chip is sold under several names, to the product.
 PRODUCTS: Mapping[str, str] = {
@@ -53,7 +59,28 @@ def devices_from_kfd(nodes: Path, pci: Path) -> list[Device] | None:
         is_gpu = properties.get("simd_count", 0) > 0
         if is_gpu and properties.get("vendor_id") == _AMD_PCI:
             found.append(_device(properties, len(found), pci))
-    return found or None
+    return _told_apart(found) or None
+
+
+def part_of(device: Device) -> Part | None:
+    """A partition of a card: its sensors and its count of memory are those of the card."""
+    mode = str(device.details.get("compute_partition")).upper()
+    if mode not in _PARTS:
+        return None
+    dies = mode == "CPX" and "MI300A" in device.product
+    # The tools count partitions by the function, and the rest of the address is the card's.
+    bus = device.details.get("bus")
+    card = str(bus).rpartition(".")[0] if bus else device.uuid
+    return Part(card=card, of=_DIES_OF_MI300A if dies else _PARTS[mode])
+
+
+def _told_apart(devices: Sequence[Device]) -> list[Device]:
+    """Partitions may have the number of their card, all of them."""
+    often = Counter(device.uuid for device in devices)
+    return [
+        replace(device, uuid=f"{device.uuid}-{device.index}") if often[device.uuid] > 1 else device
+        for device in devices
+    ]
 
 
 def memory_in_use(pci: Path, devices: Sequence[Device]) -> int | None:

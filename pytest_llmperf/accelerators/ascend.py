@@ -104,8 +104,12 @@ class AscendProbe:
 
     def memory_in_use(self, accelerator: Accelerator) -> int | None:
         text = within(self.limit_s, self._table) or ""
-        used = {chip.bus: mebibytes(chip.used_mib) for chip in parse_table(text)}
-        return together([used.get(str(device.details["bus"])) for device in accelerator.devices])
+        # Not by the bus: the tool may say "NA" of several chips.
+        used: dict[tuple[int | None, int | None], int | None] = {
+            (chip.card, chip.chip): mebibytes(chip.used_mib) for chip in parse_table(text)
+        }
+        places = (ascend_conditions.place_of(device) for device in accelerator.devices)
+        return together([used.get(place) for place in places])
 
     def _table(self) -> str:
         return self.run(["npu-smi", "info"]) or ""

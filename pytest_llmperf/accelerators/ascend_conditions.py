@@ -16,6 +16,7 @@ from typing import Protocol
 from pytest_llmperf import clock
 from pytest_llmperf.records import Device
 
+from . import cards
 from .base import MIB, RunTool, number, whole
 from .conditions import Condition
 
@@ -46,10 +47,10 @@ class Reading(Protocol):
 
 def by_tool(
     run: RunTool, devices: Sequence[Device], parse: Callable[[str], Sequence[Reading]]
-) -> Callable[[], list[Condition]]:
+) -> Callable[[], Sequence[Condition]]:
     """Asks ``npu-smi`` of these devices; ``parse`` reads its table."""
-    cards = sorted({card for device in devices if (card := _place(device)[0]) is not None})
-    turn = itertools.cycle(cards)
+    numbers = sorted({card for device in devices if (card := place_of(device)[0]) is not None})
+    turn = itertools.cycle(numbers)
 
     def look() -> list[Condition]:
         at_ns = clock.now_ns()
@@ -68,10 +69,16 @@ def by_tool(
                 at_ns,
             )
             for device in devices
-            if (place := _place(device)) in told
+            if (place := place_of(device)) in told
         ]
 
-    return look
+    return cards.counted_once(look, devices, _part_of, cards.POWER)
+
+
+def _part_of(device: Device) -> cards.Part | None:
+    """A die of a card with several: their power is told of the card, with the first of them."""
+    dies = whole(device.details.get("dies_per_card")) or 1
+    return cards.Part(card=str(device.details.get("card")), of=dies) if dies > 1 else None
 
 
 def parse_common(text: str) -> dict[int | None, dict[str, str]]:
@@ -108,7 +115,7 @@ def _processes(text: str) -> Iterator[tuple[int | None, int | None, int]]:
             yield whole(match[1]), whole(match[2]), pid
 
 
-def _place(device: Device) -> tuple[int | None, int | None]:
+def place_of(device: Device) -> tuple[int | None, int | None]:
     return whole(device.details.get("card")), whole(device.details.get("chip"))
 
 

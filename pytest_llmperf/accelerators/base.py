@@ -20,6 +20,8 @@ from .conditions import Watcher
 #: For a tool, and for all that one library or the kernel is asked at a time. A driver that nobody
 #: holds open takes up to seconds a card to start.
 STEP_S = 20.0
+#: For a library to close at the end: one that hangs is left as it is.
+CLOSE_S = 2.0
 #: Of a step's time, what one start of a tool may take: it is ended before the step is given up.
 _TOOLS_PART = 0.9
 MIB = 1024 * 1024

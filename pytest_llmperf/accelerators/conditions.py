@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,9 @@ class Condition:
     cores; ``processes`` are those that use it. ``power_w`` is what the whole device draws now, or
     on the average of the ``power_over_s`` seconds before; ``energy_j`` a counter of the device's
     own, in joules from whenever it began, that only grows; it is not worked out from ``power_w``.
-    ``memory_used_bytes`` counts everybody's. ``utilisation`` is from 0 to 1. ``at_ns`` is when the
+    ``power_derived`` says that ``power_w`` was worked out from ``energy_j``; ``untold`` why the
+    device does not tell these, in words, where that is known. ``memory_used_bytes`` counts
+    everybody's. ``utilisation`` is from 0 to 1. ``at_ns`` is when the
     device was read, on :mod:`pytest_llmperf.clock`; of one without, the middle of the look counts.
     """
 
@@ -39,6 +42,8 @@ class Condition:
     utilisation: float | None = None
     power_capped: bool | None = None
     power_over_s: float = 0.0
+    power_derived: bool = False
+    untold: str = ""
     at_ns: int | None = field(default=None, compare=False)
 
 
@@ -49,12 +54,14 @@ class Watcher:
     often that may be, by what it costs; energy needs samples at most 3 s apart, so 2.5 s leave
     room for a look that takes its time. ``source`` says who answers, as in
     :class:`~pytest_llmperf.records.Accelerator`; ``advice`` how to be told more, in words, "" where
-    this is all there is."""
+    this is all there is. ``hangs`` is set by who gave up waiting for a look: a library that is
+    still at work in its thread must not be closed."""
 
     look: Callable[[], Sequence[Condition]]
     period_s: float
     source: str = ""
     advice: str = ""
+    hangs: threading.Event = field(default_factory=threading.Event, compare=False)
 
 
 def troubles(

@@ -60,6 +60,7 @@ class Processor:
                 energy_j=energy_j,
                 power_w=power_w,
                 power_over_s=0.0 if power_w is None else spent_s,
+                power_derived=power_w is not None,
                 temperature_c=self._temperature(),
                 clock_mhz=self._clock(),
                 at_ns=at_ns,

@@ -192,11 +192,12 @@ def level_zero(devices: Sequence[Device], env: Mapping[str, str]) -> list[Device
 
 
 def _part(device: Device, entries: Sequence[str], count: int) -> Device:
-    memory = device.memory_bytes
+    memory, of = device.memory_bytes, _tiles(device)
+    part: dict[str, Scalar] = {} if count == of else {"tiles_of_card": of}
     return replace(
         device,
-        memory_bytes=None if memory is None else memory * count // _tiles(device),
-        details={**device.details, "tiles": count},
+        memory_bytes=None if memory is None else memory * count // of,
+        details={**device.details, "tiles": count, **part},
         visible_as=",".join(entries),
     )
 
@@ -240,7 +241,7 @@ def _from_drm(card: Path, bus: str, pci: Path, host: str) -> Device:
 
 def _limits(place: Path) -> dict[str, Scalar]:
     """The power cap and that of the factory, from the driver's sensors, in microwatts there."""
-    sensors = next(iter(sorted((place / "hwmon").glob("hwmon*"))), None)
+    sensors = intel_conditions.sensors_of(place)
     names = {"power_limit_w": "power1_max", "power_default_w": "power1_rated_max"}
     found = {name: read_number(sensors / file) if sensors else None for name, file in names.items()}
     return {name: value / 1e6 if value else None for name, value in found.items()}

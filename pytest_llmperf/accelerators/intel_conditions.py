@@ -14,7 +14,8 @@ from pathlib import Path
 from pytest_llmperf import clock
 from pytest_llmperf.records import Device
 
-from .base import MIB, STEP_S, RunTool, number, read_number, whole, within
+from . import cards
+from .base import MIB, STEP_S, RunTool, number, read_number, read_text, whole, within
 from .conditions import Condition, Watcher
 
 SYSFS_S, TOOL_S = 1.0, 2.5
@@ -27,20 +28,39 @@ _REASONS = {
     "vr_tdc": "regulator current limit",
 }
 _CAPS = ("pl1", "pl2", "pl4")
-#: ``xpu-smi`` 1.x names each figure; the device's own list, else that of its first tile, has it.
+#: ``xpu-smi`` 1.x names each figure; the device's own list has it, else those of its tiles, of
+#: which power and memory are added up and of all else the first one counts.
 _POWER, _CLOCK = "XPUM_STATS_POWER", "XPUM_STATS_GPU_FREQUENCY"
 _HEAT, _MEMORY = "XPUM_STATS_GPU_CORE_TEMPERATURE", "XPUM_STATS_MEMORY_USED"
 _BUSY = "XPUM_STATS_GPU_UTILIZATION"
+_ADDED = (_POWER, _MEMORY)
 
-Look = Callable[[], list[Condition]]
+Look = Callable[[], Sequence[Condition]]
 
 
 def watcher(run: RunTool, pci: Path, devices: Sequence[Device]) -> Watcher | None:
     look = by_sysfs(pci, devices)
     if within(STEP_S, lambda: any(one.energy_j is not None for one in look())):
-        return Watcher(look=look, period_s=SYSFS_S, source="sysfs")
+        return Watcher(look=_once(look, devices), period_s=SYSFS_S, source="sysfs")
     asked = by_tool(run, devices)
     return Watcher(look=asked, period_s=TOOL_S, source="xpu-smi") if within(STEP_S, asked) else None
+
+
+def part_of(device: Device) -> cards.Part | None:
+    """A device of which only some tiles were given: the card's figures are not theirs."""
+    of, here = whole(device.details.get("tiles_of_card")), whole(device.details.get("tiles"))
+    return cards.Part(card=device.uuid, here=here, of=of) if of and here else None
+
+
+def _once(look: Look, devices: Sequence[Device]) -> Look:
+    return cards.counted_once(look, devices, part_of, cards.POWER_AND_MEMORY)
+
+
+def sensors_of(place: Path) -> Path | None:
+    """The sensors of the card. i915 shows some of each tile beside them, as "i915_gt0" (Linux,
+    ``drivers/gpu/drm/i915/i915_hwmon.c``)."""
+    found = sorted((place / "hwmon").glob("hwmon*"))
+    return next((each for each in found if read_text(each / "name") in ("i915", "xe")), None)
 
 
 # --- sysfs -----------------------------------------------------------------------------------
@@ -53,7 +73,7 @@ def by_sysfs(pci: Path, devices: Sequence[Device]) -> Look:
 
 
 def _by_sysfs(place: Path, device: Device, before: dict[str, tuple[int, float]]) -> Condition:
-    sensors = next(iter(sorted((place / "hwmon").glob("hwmon*"))), None)
+    sensors = sensors_of(place)
 
     def sensor(name: str) -> int | None:
         return read_number(sensors / name) if sensors else None
@@ -75,6 +95,7 @@ def _by_sysfs(place: Path, device: Device, before: dict[str, tuple[int, float]])
         power_capped=_capped(place),
         power_w=power_w,
         power_over_s=spent_s if power_w is not None else 0.0,
+        power_derived=power_w is not None,
         energy_j=energy_j,
         temperature_c=None if heat is None else heat / 1000,
         clock_mhz=next((float(mhz) for file in clocks if (mhz := read_number(file))), None),
@@ -111,7 +132,7 @@ def by_tool(run: RunTool, devices: Sequence[Device]) -> Look:
         asked = ((device, _stats(run, device)) for device in devices)
         return [_by_tool(device.uuid, stats) for device, stats in asked if stats]
 
-    return look
+    return _once(look, devices)
 
 
 def _stats(run: RunTool, device: Device) -> Mapping[str, object]:
@@ -164,14 +185,23 @@ def _current(tile: object) -> float | None:
 
 
 def _named(stats: Mapping[str, object]) -> dict[str, float]:
-    tiles = stats.get("tile_level")
-    lists = [stats.get("device_level")]
-    if isinstance(tiles, list):
-        lists += [tile.get("data_list") for tile in tiles[:1] if isinstance(tile, dict)]
+    listed = stats.get("tile_level")
+    rows = listed if isinstance(listed, list) else []
+    tiles = [_figures(tile.get("data_list")) for tile in rows if isinstance(tile, dict)]
+    found = dict(tiles[0]) if tiles else {}
+    for name in _ADDED:
+        told = [tile[name] for tile in tiles if name in tile]
+        found.pop(name, None)
+        # A sum without one of them would be no sum.
+        if told and len(told) == len(tiles):
+            found[name] = sum(told)
+    return {**found, **_figures(stats.get("device_level"))}
+
+
+def _figures(rows: object) -> dict[str, float]:
     found: dict[str, float] = {}
-    for rows in lists:
-        for row in rows if isinstance(rows, list) else ():
-            value = number(row.get("value")) if isinstance(row, dict) else None
-            if value is not None:
-                found.setdefault(str(row.get("metrics_type")), value)
+    for row in rows if isinstance(rows, list) else ():
+        value = number(row.get("value")) if isinstance(row, dict) else None
+        if value is not None:
+            found.setdefault(str(row.get("metrics_type")), value)
     return found

@@ -7,6 +7,7 @@ import contextlib
 import csv
 import importlib
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from pytest_llmperf import clock
 from pytest_llmperf.records import Accelerator, Device, Scalar, Vendor
 
 from .base import (
+    CLOSE_S,
     MIB,
     STEP_S,
     RunTool,
@@ -81,12 +83,14 @@ class NvidiaProbe:
     @contextlib.contextmanager
     def watching(self, accelerator: Accelerator) -> Iterator[Watcher | None]:
         uuids = [device.uuid for device in accelerator.devices]
-        with self._library(accelerator) as nvml:
+        hangs = threading.Event()
+        with self._library(accelerator, hangs) as nvml:
             if nvml is not None:
-                yield Watcher(look=by_nvml(nvml, uuids), period_s=_NVML_S, source="nvml")
+                look = by_nvml(nvml, uuids)
+                yield Watcher(look=look, period_s=_NVML_S, source="nvml", hangs=hangs)
                 return
-        look = within(self.limit_s, lambda: by_tool(self.run, uuids))
-        yield None if look is None else Watcher(look=look, period_s=_TOOL_S, source="nvidia-smi")
+        asked = within(self.limit_s, lambda: by_tool(self.run, uuids))
+        yield None if asked is None else Watcher(look=asked, period_s=_TOOL_S, source="nvidia-smi")
 
     def memory_in_use(self, accelerator: Accelerator) -> int | None:
         uuids = [device.uuid for device in accelerator.devices]
@@ -97,7 +101,9 @@ class NvidiaProbe:
         return within(self.limit_s, lambda: parse_memory_used(self.run(query) or "", uuids))
 
     @contextlib.contextmanager
-    def _library(self, accelerator: Accelerator) -> Iterator[Any]:
+    def _library(
+        self, accelerator: Accelerator, hangs: threading.Event | None = None
+    ) -> Iterator[Any]:
         if accelerator.source in _WITHOUT_LIBRARY:
             yield None
             return
@@ -105,8 +111,8 @@ class NvidiaProbe:
         try:
             yield nvml
         finally:
-            if nvml is not None:
-                within(self.limit_s, nvml.nvmlShutdown)
+            if nvml is not None and not (hangs and hangs.is_set()):
+                within(min(self.limit_s, CLOSE_S), nvml.nvmlShutdown)
 
     def _by_library(self, chosen: str | None) -> list[Device] | None:
         nvml = _start(self.load)

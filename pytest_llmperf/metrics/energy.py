@@ -1,7 +1,8 @@
 """What a device drew between two moments: by its own counter, else by its power over time.
 
 Both are known at samples only. The counter is read off by straight lines between them; power is
-integrated by trapezoids, and where a device has both, each checks the other. What is not certain
+integrated by trapezoids, and where a device has both, each checks the other: but for power that was
+worked out from that very counter. What is not certain
 is not told: then there is no figure, and a reason.
 """
 
@@ -23,6 +24,7 @@ LARGEST_GAP_S = 3.0
 _EDGE_S = 1.0
 #: A counter and the integral of power further apart than this cannot both be right.
 LARGEST_DISAGREEMENT = 0.05
+_UNTOLD = "it tells neither its power nor its energy"
 
 #: A moment in seconds, and what was read then.
 Point = tuple[float, float]
@@ -63,10 +65,12 @@ class Unknown(Exception):
 def energy_of(seen: Sequence[Condition], window: Window) -> Energy:
     """What one device drew in ``window``, by its conditions in the order of their moments."""
     stamped = [(one, window.since(one.at_ns)) for one in seen if one.at_ns is not None]
-    power = [(at - one.power_over_s / 2, one.power_w) for one, at in stamped]
+    measured = ((one, at) for one, at in stamped if not one.power_derived)
+    power = [(at - one.power_over_s / 2, one.power_w) for one, at in measured]
     count = [(at, one.energy_j) for one, at in stamped]
+    untold = next((one.untold for one, _ in stamped if one.untold), _UNTOLD)
     try:
-        return _energy(_known(power), _known(count), window.seconds)
+        return _energy(_known(power), _known(count), window.seconds, untold)
     except Unknown as why:
         return Energy(missing=str(why))
 
@@ -75,9 +79,11 @@ def _known(points: Sequence[tuple[float, float | None]]) -> list[Point]:
     return sorted((at, value) for at, value in points if value is not None)
 
 
-def _energy(power: Sequence[Point], counter: Sequence[Point], until_s: float) -> Energy:
+def _energy(
+    power: Sequence[Point], counter: Sequence[Point], until_s: float, untold: str
+) -> Energy:
     if not power and not counter:
-        raise Unknown("it tells neither its power nor its energy")
+        raise Unknown(untold)
     by_power = _checked(power, until_s, trapezoid) if power else None
     by_counter = _checked(counter, until_s, counted) if counter else None
     if by_power is not None and by_counter is not None:

@@ -70,7 +70,7 @@ def reduce_looks(
         energy_missing=elsewhere or _first_missing(devices),
         peak_memory_bytes=memory,
         peak_memory_of=None if memory is None else "devices",
-        peak_memory_missing=elsewhere,
+        peak_memory_missing=elsewhere or (_untold(looks) if memory is None else ""),
         devices=devices,
     )
 
@@ -89,6 +89,10 @@ def peak_memory(accelerator: Accelerator, looks: Sequence[Look], window: Window)
         if len(used) == len(wanted):
             sums.append(sum(used.values()))
     return max(sums, default=None)
+
+
+def _untold(looks: Iterable[Look]) -> str:
+    return next((one.untold for look in looks for one in look if one.untold), "")
 
 
 def _elsewhere(accelerator: Accelerator) -> str:

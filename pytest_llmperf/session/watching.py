@@ -17,7 +17,7 @@ from pytest_llmperf.metrics.energy import LARGEST_GAP_S, Window
 from pytest_llmperf.metrics.telemetry import reduce_looks, within
 from pytest_llmperf.records import Accelerator, Telemetry
 
-#: How long a driver that hangs may hold up the end of a run.
+#: How long a driver that hangs may hold up the end of a run, beyond what its last look took.
 _LET_GO_S = 2.0
 _SILENT = "no answer came while the run lasted: see whether its driver hangs"
 _PROC = Path("/proc")
@@ -28,13 +28,14 @@ _KIB = 1024
 @dataclass(slots=True)
 class Seen:
     """What was seen so far; ``own`` tells the process ids of the server. ``cpu_s`` is what looking
-    cost the thread that did."""
+    cost the thread that did, ``took_s`` how long the last look lasted."""
 
     accelerator: Accelerator
     own: Callable[[], Sequence[int]]
     samples: list[Sequence[Condition]] = field(default_factory=list)
     watcher: Watcher | None = None
     cpu_s: float = 0.0
+    took_s: float = 0.0
 
     def troubles(self, window: Window | None) -> list[str]:
         """Why a run in ``window`` says little about the server, in words."""
@@ -86,9 +87,11 @@ def watched(accelerator: Accelerator, own: Callable[[], Sequence[int]]) -> Itera
             yield seen
         finally:
             over.set()
-            thread.join(_LET_GO_S)
+            thread.join(_LET_GO_S + seen.took_s)
             # What a driver that hangs says later belongs to no run any more.
             gone.set()
+            if thread.is_alive():
+                watcher.hangs.set()
 
 
 def _sample(watcher: Watcher, seen: Seen, over: threading.Event, gone: threading.Event) -> None:
@@ -101,11 +104,10 @@ def _sample(watcher: Watcher, seen: Seen, over: threading.Event, gone: threading
         if gone.is_set():
             return
         seen.samples.append(_stamped(found, (before_ns + after_ns) // 2))
-        seen.cpu_s = time.thread_time()
+        seen.cpu_s, seen.took_s = time.thread_time(), (after_ns - before_ns) / 1e9
         if not last:
             # By the clock; one that takes its time has a rest all the same.
-            took_s = (after_ns - before_ns) / 1e9
-            over.wait(max(watcher.period_s - took_s, watcher.period_s / 2))
+            over.wait(max(watcher.period_s - seen.took_s, watcher.period_s / 2))
 
 
 def _stamped(found: Iterable[Condition], at_ns: int) -> list[Condition]:

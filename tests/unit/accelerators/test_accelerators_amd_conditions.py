@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_llmperf.accelerators import amd_conditions
+from pytest_llmperf.accelerators import amd_conditions, amd_sysfs
 from pytest_llmperf.accelerators.amd import AmdProbe, parse_rows, parse_static
 from pytest_llmperf.accelerators.amd_conditions import by_sysfs, by_tool, throttle_bits
 from pytest_llmperf.accelerators.conditions import Condition, Watcher
@@ -216,6 +218,67 @@ def test_the_kernel_tells_as_much(kfd: Path, pci: Path) -> None:
     )
 
 
+def partitions(count: int, mode: str = "CPX", product: str = "AMD Instinct MI300X") -> Accelerator:
+    devices = tuple(
+        replace(
+            card(compute_partition=mode, bus=BUS),
+            product=product,
+            uuid=f"GPU-{index}",
+            index=index,
+        )
+        for index in range(count)
+    )
+    return Accelerator(devices=devices, source="sysfs")
+
+
+@pytest.mark.parametrize(
+    ("count", "mode", "product"),
+    [
+        (1, "SPX", "AMD Instinct MI300X"),
+        (2, "DPX", "AMD Instinct MI300X"),
+        (8, "CPX", "AMD Instinct MI300X"),
+        (6, "CPX", "AMD Instinct MI300A"),
+    ],
+)
+def test_the_parts_of_a_card_add_up_to_it(
+    kfd: Path, pci: Path, count: int, mode: str, product: str
+) -> None:
+    accelerator = partitions(count, mode, product)
+    by = probe(kfd, pci)
+    with by.watching(accelerator) as watcher:
+        assert watcher is not None
+        seen = watcher.look()
+    assert sum(one.power_w or 0 for one in seen) == pytest.approx(287.0)
+    assert sum(one.memory_used_bytes or 0 for one in seen) == pytest.approx(28_160_000, abs=count)
+    assert all(one.power_w for one in seen)
+    assert by.memory_in_use(accelerator) == 28_160_000
+
+
+def test_some_parts_of_a_card_do_not_know_what_they_drew(kfd: Path, pci: Path) -> None:
+    by = probe(kfd, pci)
+    with by.watching(partitions(3)) as watcher:
+        assert watcher is not None
+        seen = watcher.look()
+    assert {(one.power_w, one.energy_j, one.memory_used_bytes) for one in seen} == {
+        (None, None, None)
+    }
+    assert all("3 of the 8 parts of a card" in one.untold for one in seen)
+    assert by.memory_in_use(partitions(3)) is None
+
+
+def test_partitions_with_the_number_of_their_card_are_told_apart(kfd: Path, pci: Path) -> None:
+    for number in (1, 2):
+        node = kfd / str(number)
+        node.mkdir(exist_ok=True)
+        # The number of the partition is in the highest bits (Linux, ``kfd_topology.c``).
+        place = 768 | (number - 1) << 28
+        text = f"simd_count 76\nvendor_id 4098\nunique_id 7\nlocation_id {place}\n"
+        (node / "properties").write_text(text)
+    devices = amd_sysfs.devices_from_kfd(kfd, pci) or []
+    assert [device.uuid[-3:] for device in devices] == ["7-0", "7-1"]
+    assert {device.details["bus"] for device in devices} == {BUS}
+
+
 @pytest.mark.parametrize(
     ("bits", "slowed"),
     [
@@ -344,6 +407,19 @@ def test_the_library_tells_it_all() -> None:
     assert (one.memory_used_bytes, one.processes) == (300 * 2**20, (77,))
     assert (one.slowed, one.power_capped) == ((), False)
     assert (later.slowed, later.power_capped) == (("thermal slowdown",), True)
+
+
+def test_a_library_at_work_is_not_closed_and_one_that_hangs_is_left() -> None:
+    library, go_on = Library(), threading.Event()
+    by = probe(Path("/nowhere"), Path("/nowhere"), load=lambda _: library, limit_s=0.05)
+    with by.watching(Accelerator(devices=(card(),), source="amdsmi")) as watcher:
+        assert watcher is not None
+        watcher.hangs.set()
+    assert library.open == 1
+    library.amdsmi_shut_down = lambda: go_on.wait(60)  # type: ignore[assignment,method-assign]
+    with by.watching(Accelerator(devices=(card(),), source="amdsmi")):
+        pass
+    go_on.set()  # only now: the end did not wait for it
 
 
 def test_a_library_that_refuses_says_nothing() -> None:

@@ -108,7 +108,7 @@ def test_the_variable_chooses(chosen: str, indices: list[int]) -> None:
 def test_memory_in_use_is_of_the_devices_used() -> None:
     one = found(TABLE_910B, ASCEND_RT_VISIBLE_DEVICES="1")
     assert probe(TABLE_910B).memory_in_use(one) == 57895 * 2**20
-    assert probe(TABLE_910C).memory_in_use(one) is None
+    assert probe(TABLE_310P).memory_in_use(one) is None
 
 
 @pytest.mark.parametrize("table", [None, "", "dcmi module initialize failed. ret is -8005\n"])
@@ -306,8 +306,27 @@ def test_a_resting_chip_is_not_held_down() -> None:
 
 def test_the_power_of_a_910c_is_counted_once() -> None:
     ((first, second),) = looks(TABLE_910C, "")
-    assert (first.power_w, second.power_w) == (188.5, None)
+    assert (first.power_w, second.power_w) == (94.25, 94.25)
+    assert (first.memory_used_bytes, second.memory_used_bytes) == (3414 * 2**20, 3193 * 2**20)
     assert first.processes is None  # this table does not tell of any
+
+
+@pytest.mark.parametrize("die", ["0", "1"])
+def test_one_die_of_a_910c_does_not_know_its_power(die: str) -> None:
+    by = AscendProbe(run=lambda argv: TABLE_910C if len(argv) == 2 else None)
+    with by.watching(found(TABLE_910C, ASCEND_RT_VISIBLE_DEVICES=die)) as watcher:
+        assert watcher is not None
+        (one,) = watcher.look()
+    assert one.power_w is None
+    assert "1 of the 2 parts of a card" in one.untold
+    assert one.memory_used_bytes is not None
+
+
+def test_memory_of_chips_without_a_bus_is_told_apart() -> None:
+    table = TABLE_910C.replace("0000:99:00.0", "NA          ").replace(
+        "0000:9B:00.0", "NA          "
+    )
+    assert probe(table).memory_in_use(found(table)) == (3414 + 3193) * 2**20
 
 
 def test_the_controller_tells_the_power_of_a_310p() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from pytest_llmperf import clock
+from pytest_llmperf.accelerators import nvidia
+from pytest_llmperf.accelerators.base import CLOSE_S
 from pytest_llmperf.accelerators.conditions import Condition, troubles
 from pytest_llmperf.accelerators.nvidia import NvidiaProbe
 from pytest_llmperf.accelerators.nvidia_conditions import slowed
@@ -209,6 +211,35 @@ def test_power_is_the_average_of_a_second_where_the_card_has_it(
     assert card == replace(HOT_CARD, power_w=watts, power_over_s=over_s)
     assert piece == Condition(uuid="MIG-1")
     assert before <= (card.at_ns or 0) <= (piece.at_ns or 0) <= clock.now_ns()
+
+
+def test_a_library_is_closed_but_while_it_is_at_work() -> None:
+    closed: list[float] = []
+    library: Any = Nvml(nvmlShutdown=lambda: closed.append(1))
+    by = NvidiaProbe(run=lambda _: None, load=lambda _: library)
+    with by.watching(h100()) as watcher:
+        assert watcher is not None
+        watcher.hangs.set()
+    assert closed == []
+    with by.watching(h100()):
+        pass
+    assert closed == [1]
+
+
+def test_a_library_that_does_not_close_is_given_no_more_than_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[float] = []
+
+    def at_most(seconds: float, call: Any) -> Any:
+        given.append(seconds)
+        return call()
+
+    monkeypatch.setattr(nvidia, "within", at_most)
+    library: Any = Nvml()
+    with NvidiaProbe(run=lambda _: None, load=lambda _: library).watching(h100()):
+        given.clear()
+    assert given == [CLOSE_S]
 
 
 def test_a_binding_that_does_not_know_a_question_does_not_answer_it() -> None:

@@ -54,6 +54,7 @@ def test_energy_is_that_of_all_packages(tmp_path: Path) -> None:
     write(second, energy_uj=20_000_000)
     (one,) = seen.look()
     assert (one.energy_j, one.power_w, one.power_over_s) == (50.0, 50.0, 1.0)
+    assert one.power_derived
 
 
 @pytest.mark.usefixtures("ticks")

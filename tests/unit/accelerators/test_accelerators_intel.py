@@ -217,6 +217,7 @@ def card(root: Path, *, kind: str = "0xe211", bus: str = BUS, driver: str = "xe"
     (place / "tile0" / "physical_vram_size_bytes").write_text(f"{24 << 30}\n")
     sensors = place / "hwmon" / "hwmon2"
     for name, text in {
+        "name": driver,
         "energy1_input": "5000000",
         "power1_max": "150000000",
         "power1_rated_max": "200000000",
@@ -267,8 +268,34 @@ def test_power_is_the_energy_between_two_looks(tmp_path: Path) -> None:
     (second,) = look()
     assert (first.energy_j, first.power_w, second.energy_j) == (5.0, None, 9.0)
     assert second.power_w is not None
+    assert second.power_derived
     assert second.power_w * second.power_over_s == pytest.approx(4.0)
     assert (second.clock_mhz, second.temperature_c) == (2400.0, 67.0)
+
+
+def test_the_sensors_of_a_tile_are_not_those_of_its_card(tmp_path: Path) -> None:
+    place = card(tmp_path, driver="i915")
+    for name, of in (("hwmon1", "i915_gt0"), ("hwmon3", "i915_gt1")):
+        (place / "hwmon" / name).mkdir()
+        (place / "hwmon" / name / "name").write_text(f"{of}\n")
+        (place / "hwmon" / name / "energy1_input").write_text("1000000\n")
+        (place / "hwmon" / name / "power1_max").write_text("1000000\n")
+    devices = found(kernel(tmp_path)).devices
+    assert devices[0].details["power_limit_w"] == 150.0
+    assert by_sysfs(tmp_path / "pci", devices)()[0].energy_j == 5.0
+
+
+@pytest.mark.parametrize(("mask", "joules"), [("0,1", 5.0), ("1", None)])
+def test_some_tiles_of_a_card_do_not_know_what_they_drew(
+    tmp_path: Path, mask: str, joules: float | None
+) -> None:
+    place = card(tmp_path)
+    (place / "tile1").mkdir()
+    with kernel(tmp_path).watching(found(kernel(tmp_path), ZE_AFFINITY_MASK=mask)) as watcher:
+        assert watcher is not None
+        (one,) = watcher.look()
+    assert one.energy_j == joules
+    assert ("1 of the 2 parts of a card" in one.untold) is (joules is None)
 
 
 @pytest.mark.parametrize(
@@ -353,6 +380,32 @@ def test_both_forms_of_statistics_are_read(stats: object) -> None:
         utilisation=0.985,
     )
     assert probe.memory_in_use(accelerator) == one.memory_used_bytes
+
+
+def tile(**figures: float) -> dict[str, object]:
+    rows = [{"metrics_type": f"XPUM_STATS_{name}", "value": n} for name, n in figures.items()]
+    return {"data_list": rows}
+
+
+def test_power_and_memory_of_tiles_add_up() -> None:
+    (of_tiles, of_card, unsure) = (
+        by_tool(lambda _, stats=stats: json.dumps(stats), [one_card()])()[0]  # type: ignore[misc]
+        for stats in (
+            {"tile_level": [TILE, TILE]},
+            {"device_level": tile(POWER=500)["data_list"], "tile_level": [TILE, TILE]},
+            {"tile_level": [TILE, tile(POWER=200)]},
+        )
+    )
+    assert (of_tiles.power_w, of_tiles.memory_used_bytes) == (400, 6 << 30)
+    assert (of_card.power_w, of_tiles.clock_mhz) == (500, 1550)
+    assert (unsure.power_w, unsure.memory_used_bytes) == (400, None)
+
+
+TILE = tile(POWER=200, MEMORY_USED=3072, GPU_FREQUENCY=1550)
+
+
+def one_card() -> Device:
+    return Device(vendor="intel", product="X", index=0, uuid="XPU-0", details={"smi_index": 0})
 
 
 @pytest.mark.parametrize("text", ["", "Error: no device", "[]", '{"error": "device not found"}'])

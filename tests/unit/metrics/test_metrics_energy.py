@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pytest_llmperf.accelerators.conditions import Condition
@@ -146,6 +147,25 @@ def test_power_is_held_level_for_a_second_beyond_its_samples_and_no_longer() -> 
     assert energy_of(powers(*late), window(4)).missing.startswith("its first sample came 1.1 s")
 
 
+def test_power_that_comes_from_the_counter_does_not_check_it() -> None:
+    # Only the points of the counter reach both edges; those of the power lie far off and too late.
+    seen = [at(second, energy_j=100.0 * second + 1000) for second in (-1, 0, 1, 2, 3, 4)]
+    seen = [replace(one, power_w=900.0, power_over_s=1.0, power_derived=True) for one in seen]
+    assert energy_of(seen, window(3)).joules == pytest.approx(300)
+    assert energy_of(seen, window(3)).source == "counter"
+
+
+def test_a_counter_is_denied_by_its_own_reason() -> None:
+    seen = counts((0.2, 0), (1, 100), (2, 200), (3, 300), (4, 400))
+    seen = [replace(one, power_w=100.0, power_derived=True) for one in seen[1:]]
+    found = energy_of(seen, window(3.5))
+    assert found.missing == "its first sample came 1.0 s after the first request"
+
+
+def test_a_device_says_why_it_tells_nothing() -> None:
+    assert energy_of([at(0, untold="half a card")], window(3)).missing == "half a card"
+
+
 def test_a_device_that_tells_nothing_is_said_so() -> None:
     seen = [at(float(second)) for second in range(5)]
     assert energy_of(seen, window(4)).missing == "it tells neither its power nor its energy"
@@ -226,6 +246,7 @@ def test_a_counter_that_falls_within_the_window_is_never_believed(
 ) -> None:
     seconds = moments(gaps)
     place = min(fall_at, len(seconds) - 1)
+    assume(seconds[place] > 1e-6)  # a fall before the window is none of its business
     lost = [0.0 if n < place else fall + 100 * gaps[n - 1] for n in range(len(seconds))]
     seen = counts(
         *((at_s, 1e9 + 100 * at_s - less) for at_s, less in zip(seconds, lost, strict=True))

@@ -135,6 +135,8 @@ def test_where_samples_cannot_do_the_reason_is_why() -> None:
     looks = [[at(second, power_w=100)] for second in (-1, 4, 9, 14)]
     seen = reduce_looks(cards(1), looks, WINDOW, missing="nvidia-smi is asked every 5 s")
     assert (seen.energy_j, seen.energy_missing) == (None, "nvidia-smi is asked every 5 s")
+    half = reduce_looks(cards(1), every_second(untold="half a card"), WINDOW)
+    assert (half.energy_missing, half.peak_memory_missing) == ("half a card", "half a card")
     known = reduce_looks(cards(1), every_second(power_w=1), WINDOW, missing="it is slow")
     assert known.energy_j == pytest.approx(10)
     assert known.energy_missing == ""

@@ -60,6 +60,8 @@ def test_samples_are_taken_until_the_run_is_over(monkeypatch: pytest.MonkeyPatch
     with watching.watched(GPU, lambda: [1]) as seen:
         assert card.asked.wait(10)
     assert card.let_go
+    assert seen.watcher is not None
+    assert not seen.watcher.hangs.is_set()
     taken = len(seen.samples)
     throttled, shared = seen.troubles(ALWAYS)
     assert throttled.startswith("throttled: NVIDIA L4 GPU-0 by power brake")
@@ -129,6 +131,7 @@ def test_a_driver_that_hangs_holds_up_no_run_and_speaks_for_no_later_one(
     monkeypatch.setattr(watching, "_LET_GO_S", 0.05)
     with watching.watched(GPU, list) as seen:
         assert begun.wait(10)
+    assert watcher.hangs.is_set()
     (thread,) = left()
     assert seen.samples == []
     telemetry = seen.telemetry(ALWAYS)
@@ -138,6 +141,30 @@ def test_a_driver_that_hangs_holds_up_no_run_and_speaks_for_no_later_one(
     thread.join(10)
     assert not thread.is_alive()
     assert seen.samples == []
+
+
+def test_a_slow_driver_is_waited_for_as_long_as_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = threading.Event()
+    waited: list[float | None] = []
+
+    class Thread(threading.Thread):
+        def join(self, timeout: float | None = None) -> None:
+            waited.append(timeout)
+            super().join(10)
+
+    def look() -> list[Condition]:
+        begun.set()
+        return [HOT]
+
+    monkeypatch.setattr(threading, "Thread", Thread)
+    watcher = Watcher(look=look, period_s=3600)
+    monkeypatch.setattr(watching, "watching", lambda _: nullcontext(watcher))
+    with watching.watched(GPU, list) as seen:
+        assert begun.wait(10)
+        while not seen.samples or not seen.took_s:
+            threading.Event().wait(0.001)
+        seen.took_s = 7.0
+    assert waited == [watching._LET_GO_S + 7.0]
 
 
 def test_telemetry_tells_who_was_asked_and_what_that_cost(
