@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,7 +20,11 @@ _IN_TEXT = (
     (re.compile(r"(?<=://)([^\s?'\"]*)\?[^\s'\"]+"), rf"\1?{HIDDEN}"),
     (re.compile(r"\b(Bearer|bearer|Basic)\s+[\w.~+/=-]{8,}"), rf"\1 {HIDDEN}"),
 )
-_FLAG_IN_TEXT = re.compile(r"(?<!\S)(--?[A-Za-z][\w-]*)([= ])(?!--)(\S+)")
+# A flag or an assignment, and its value with whatever of it is quoted.
+_NAMED_IN_TEXT = re.compile(
+    r"(?<![^\s'\"])(?:(--?[A-Za-z][\w-]*)([= ])|([A-Za-z_]\w*)(=))(?!--)"
+    r"(?:'[^']*'|\"[^\"]*\"|\S)+"
+)
 
 
 def is_secret(name: str) -> bool:
@@ -45,18 +50,32 @@ def redact_argv(argv: Iterable[str]) -> tuple[str, ...]:
             hide_next = False
             continue
         hide_next = not assigned and word.startswith("-") and is_secret(word)
-        secret = bool(assigned) and is_secret(name)
-        shown.append(f"{name}={HIDDEN}" if secret else redact_text(word))
+        one_word = word.split() == [word]
+        secret = bool(assigned) and is_secret(name) and name.split() == [name]
+        plain = redact_text(word) if one_word else _redact_command(word)
+        shown.append(f"{name}={HIDDEN}" if secret else plain)
     return tuple(shown)
+
+
+def _redact_command(word: str) -> str:
+    """A word that may be a whole command, as ssh and ``sh -c`` are given one."""
+    try:
+        words = shlex.split(word)
+    except ValueError:
+        words = []
+    if words and shlex.join(words) == word:
+        word = shlex.join(redact_argv(words))
+    return redact_joined(word)
 
 
 def redact_joined(command: str) -> str:
     """The same for a command line that somebody joined with spaces, quoted or not."""
 
-    def shown(flag: re.Match[str]) -> str:
-        return f"{flag[1]}{flag[2]}{HIDDEN}" if is_secret(flag[1]) else flag[0]
+    def shown(found: re.Match[str]) -> str:
+        name, between = found[1] or found[3], found[2] or found[4]
+        return f"{name}{between}{HIDDEN}" if is_secret(name) else found[0]
 
-    return redact_text(_FLAG_IN_TEXT.sub(shown, command))
+    return redact_text(_NAMED_IN_TEXT.sub(shown, command))
 
 
 def redact_env(env: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -162,9 +163,12 @@ class Runtime:
         self.session.plan(_expectations(session.items))
         if self.settings.plan_only:
             reporter = self.config.pluginmanager.get_plugin("terminalreporter")
-            for line in ("", *self.session.plan_lines()):
-                if reporter is not None:
-                    reporter.write_line(line)
+            try:
+                for line in chain([""], self.session.plan_lines()):
+                    if reporter is not None:
+                        reporter.write_line(line)
+            except UsageMistake as mistake:
+                raise pytest.UsageError(str(mistake)) from None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self) -> bool | None:

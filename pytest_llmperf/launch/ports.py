@@ -69,7 +69,12 @@ def _claim(host: str, port: int) -> bool:
     fd = try_lock(_lock_path(port))
     if fd is None:
         return False
-    if not _can_bind(host, port):
+    try:
+        free = _can_bind(host, port)
+    except BaseException:
+        unlock(fd)
+        raise
+    if not free:
         unlock(fd)
         return False
     os.ftruncate(fd, os.pwrite(fd, str(os.getpid()).encode(), 0))

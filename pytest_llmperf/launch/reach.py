@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from pathlib import PurePath
 
 from pytest_llmperf.errors import UsageMistake
@@ -12,6 +14,9 @@ from pytest_llmperf.redact import is_secret
 
 #: It joins the words that it is given with spaces, and has a shell take them apart again.
 _JOINING = frozenset({"ssh"})
+#: The options of OpenSSH's ssh(1) that take a value (9.9).
+_WITH_VALUE = frozenset("BbcDEeFIiJLlmOoPpQRSWw")
+_FORCED = re.compile(r"\s*RequestTTY(?:\s*=\s*|\s+)force\s*", re.IGNORECASE)
 COMMAND, HOST, RANK = "{command}", "{host}", "{rank}"
 
 
@@ -26,7 +31,30 @@ def check_template(template: str, where: str) -> tuple[str, ...]:
             f"{where}={template!r}: expected a command with {HOST} and {COMMAND} in it, such as "
             f'"ssh -tt {HOST} {COMMAND}" or "srun -N1 -n1 -w {HOST} {COMMAND}".'
         )
+    if PurePath(words[0]).name in _JOINING and not _has_terminal(words):
+        raise UsageMistake(
+            f"{where}={template!r}: without a terminal there, a rank outlives the ssh that started "
+            'it and keeps its devices; write "ssh -tt" (one -t does nothing where ssh itself has '
+            "no terminal)."
+        )
     return words
+
+
+def _has_terminal(words: Sequence[str]) -> bool:
+    """Whether an ssh asks for a terminal there without having one itself: by -t given twice, or
+    by RequestTTY=force."""
+    asked = 0
+    rest = iter(words[1:])
+    for word in takewhile(lambda each: COMMAND not in each, rest):
+        options = word[1:] if word.startswith("-") else ""
+        for at, letter in enumerate(options, 1):
+            if letter in _WITH_VALUE:
+                value = options[at:] or next(rest, "")
+                if letter == "o" and _FORCED.fullmatch(value):
+                    return True
+                break
+            asked += letter == "t"
+    return asked > 1
 
 
 def reaching(

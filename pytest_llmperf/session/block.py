@@ -128,7 +128,9 @@ class Block:
                 live.stop()
                 self.device.wait_for_memory()
         finally:
+            # By the next close it may be another server's.
             release_port(self._meeting)
+            self._meeting = 0
             self.device.give_back()
 
     def freeze(self) -> None:
@@ -300,6 +302,7 @@ class Block:
         model_path = self._model_path()
         image = self.request.image and find_image(self.request.image, self.request.container)
         port = claim_port("127.0.0.1")
+        plan: LaunchPlan | None = None
         try:
             placement = Placement(
                 host="127.0.0.1",
@@ -329,7 +332,8 @@ class Block:
                 with_subject=self._has_subject,
             )
         except BaseException:
-            release_port(port)
+            for each in (port, *(rank.port for rank in (plan.others if plan else ()))):
+                release_port(each)
             raise
 
     def _fitting(self, plan: LaunchPlan, placement: Placement) -> LaunchPlan:

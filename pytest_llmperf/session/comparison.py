@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
@@ -53,6 +53,19 @@ class Refusal:
                 f"not comparable: one of the server and its reference ({against}) is launched here "
                 "and the other runs somewhere already, so a difference may be the machine's; "
                 "launch both, or attach to both (--llmperf-url and --llmperf-reference-url)"
+            ),
+            covered=False,
+        )
+
+    @classmethod
+    def elsewhere(cls, against: str, ours: Sequence[str], theirs: Sequence[str]) -> Self:
+        """The sides ran on other devices of this machine, named by their UUIDs."""
+        return cls(
+            code="unlike",
+            reason=(
+                f"not comparable: unlike devices, for the server ran on {', '.join(ours)} and its "
+                f"reference ({against}) on {', '.join(theirs)}, so a difference may be theirs; let "
+                "both choose the same (devices=, env=, or the server's arguments)"
             ),
             covered=False,
         )

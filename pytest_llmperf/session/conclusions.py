@@ -26,14 +26,11 @@ class Conclusions:
     servers that were compared, both by test. ``problems`` are sentences that make a session red.
     """
 
-    def __init__(
-        self, settings: Settings, memory: Memory | None, *, is_worker: bool = False
-    ) -> None:
+    def __init__(self, settings: Settings, memory: Memory | None) -> None:
         self.settings = settings
         self.memory = memory
         #: The node id of the test that runs.
         self.running = ""
-        self._is_worker = is_worker
         self._expected: dict[tuple[ServerRequest, Workload], list[Expectation]] = {}
         self.profiles: dict[str, NoiseProfile] = {}
         self.qualities: dict[str, Quality] = {}
@@ -148,13 +145,14 @@ class Conclusions:
         return {n: Prior(sigma=s, df=profile.pair_df) for n, s in sure.items() if s > 0}, profile
 
     def keep_launch(self, block: Block, workload: Workload, launch_id: str) -> None:
-        """Remember a launch as soon as it was measured, for every test that will be judged by it:
-        a killed session loses no more than what is under way."""
+        """Remember a launch as soon as it was measured, for the test that runs: a killed session
+        loses no more of it than what is under way."""
         if self.memory is None or self.settings.calibrate or block.side == "reference":
             return
         for expectation in self._expected.get((block.request, workload), ()):
-            # Another worker may be the one that runs a test which shares this launch.
-            if self._is_worker and expectation.nodeid != self.running:
+            # A test that shares this launch may never run here: skipped, after -x, or on another
+            # worker. It must not have a session in the store that it never had.
+            if expectation.nodeid != self.running:
                 continue
             try:
                 self.memory.keep_launch(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from pytest_llmperf.engines.base import Engine
 from pytest_llmperf.engines.nodes import check_nodes
 from pytest_llmperf.engines.parallel import Parallel, parallel_of
 from pytest_llmperf.engines.registry import resolve
-from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.errors import ClientError, UsageMistake
 from pytest_llmperf.expectations import Expectation
 from pytest_llmperf.gates.design import Prior
 from pytest_llmperf.records import (
@@ -43,6 +43,7 @@ from .judge import Bench, select_here, unmeasured
 from .keys import ApiKeys
 from .limits_from import Elsewhere, gone
 from .limits_from import told as limits_told
+from .measurement import Measurement
 from .memory import Here, Memory
 from .nodes import Nodes
 from .planning import USUAL, Asked, Premises, plan_lines, reach
@@ -66,7 +67,7 @@ class PerfSession:
         self.memory: Memory | None = None
         if settings.store and settings.mode == "on":
             self.memory = Memory(settings.store, here, update=settings.update_baseline)
-        self.conclusions = Conclusions(settings, self.memory, is_worker=here.is_worker)
+        self.conclusions = Conclusions(settings, self.memory)
         #: Lines for the end of the summary.
         self.notes: list[str] = []
         self.progress = progress
@@ -175,13 +176,14 @@ class PerfSession:
                 workloads.append(expectation.workload)
         self._statistics = tuple(names)
 
-    def plan_lines(self) -> list[str]:
-        """What would be launched for the tests that :meth:`plan` was told of, for people."""
+    def plan_lines(self) -> Iterator[str]:
+        """What would be launched for the tests that :meth:`plan` was told of, for people. Raises
+        UsageMistake after the last line where some of it could not be."""
         asked = [
             Asked(request=request, workloads=workloads, gates=self._gates.get(request, {}))
             for request, workloads in self._planned.items()
         ]
-        return list(plan_lines(asked, self._premises()))
+        return plan_lines(asked, self._premises())
 
     def _premises(self) -> Premises:
         return Premises(
@@ -196,6 +198,7 @@ class PerfSession:
             side_by_side=self.settings.side_by_side,
             budget_s=self.settings.budget_s,
             devices=lambda request: self.accelerator_to_report(request).count,
+            check=self._check_devices,
         )
 
     # --- running ----------------------------------------------------------------------------
@@ -209,13 +212,21 @@ class PerfSession:
         return self._blocks[request]
 
     def _new_block(
-        self, request: ServerRequest, planned: list[Workload], side: Side, api_key: str | None
+        self,
+        request: ServerRequest,
+        planned: list[Workload],
+        side: Side,
+        api_key: str | None,
+        like: Allotment | None = None,
     ) -> Block:
+        allotment = None if request.url else self._allotment(request)
+        if allotment and like:
+            allotment = allotment.as_many_as(like)
         return Block(
             request=request,
             engine=self.engine(request.engine),
-            accelerator=self.accelerator(request),
-            allotment=None if request.url else self._allotment(request),
+            accelerator=allotment.usual if allotment else self.accelerator(request),
+            allotment=allotment,
             around=self._surroundings(),
             planned=planned,
             side=side,
@@ -238,7 +249,9 @@ class PerfSession:
             key = ApiKeys.of(os.environ).for_reference(reference.url, request.url)
             self._duels[request] = Duel(
                 candidate=candidate,
-                reference=self._new_block(reference, candidate.planned, "reference", key),
+                reference=self._new_block(
+                    reference, candidate.planned, "reference", key, like=candidate.allotment
+                ),
                 name=name,
                 release=self.settings.anchor or "",
                 gates=gates,
@@ -303,13 +316,22 @@ class PerfSession:
         expectation = perf.expectation
         if not expectation.gates:
             if self.settings.calibrate and perf.declared is not None and error is None:
-                self.conclusions.calibrate(perf.declared, expectation, perf.server.accelerator)
+                self._calibrate_beside(perf.declared, expectation, perf.server.accelerator)
             return []
         if perf.declared is None:
             return unmeasured(expectation, error)
         return self.conclusions.reach(
             expectation, perf.declared, perf.server.accelerator, self.bench
         )
+
+    def _calibrate_beside(
+        self, measured: Measurement, expectation: Expectation, accelerator: Accelerator
+    ) -> None:
+        """A test that judges nothing does not fail for too few launches to calibrate by."""
+        try:
+            self.conclusions.calibrate(measured, expectation, accelerator)
+        except ClientError as error:
+            self.notes.append(f"{expectation.nodeid}: {error}")
 
     def in_reach(self, profile: NoiseProfile) -> dict[str, float | None]:
         """The loss that a comparison could show for each metric of a calibration: those of gates

@@ -32,6 +32,9 @@ def split_cores(
     computes on, nothing is taken beyond one unless it is asked for. Without pinning, launches of a
     CPU server differ by several times as much, and the client that times it competes with it. A
     server on an accelerator is left where the system puts it. Without ``pin`` all are.
+
+    Sessions beside each other on different accelerators have clients on different cores, as far as
+    there are so many: the first device's gets the last ones, the next one's those before.
     """
     allowed = _allowed()
     if len(allowed) < 2 or not pin:
@@ -40,8 +43,11 @@ def split_cores(
     half = len(allowed) // 2
     by_load = 1 if on_cpu else max((processes_needed(one, half) for one in workloads), default=1)
     count = min(processes or by_load, len(allowed) - 1)
-    rest, client = allowed[:-count], allowed[-count:]
-    return Cores(server=rest if on_cpu else None, client=client)
+    if on_cpu:
+        return Cores(server=allowed[:-count], client=allowed[-count:])
+    places = max(1, half // count)
+    end = len(allowed) - accelerator.devices[0].index % places * count
+    return Cores(server=None, client=allowed[end - count : end])
 
 
 def _allowed() -> tuple[int, ...]:

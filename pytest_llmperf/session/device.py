@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_llmperf.accelerators.detect import memory_in_use
-from pytest_llmperf.errors import ServerError
+from pytest_llmperf.errors import ServerError, UsageMistake
 from pytest_llmperf.launch.locks import DeviceLock, lock_one_of, subdirectory
 from pytest_llmperf.launch.memory import wait_released
 from pytest_llmperf.records import Accelerator, Device
@@ -94,3 +94,24 @@ class DeviceHold:
                 "after the server ended",
                 remedy="look for processes left on the device with the vendor's tool",
             )
+
+
+def check_as_many(one: DeviceHold, other: DeviceHold) -> None:
+    """Raise UsageMistake for holds that cannot be beside each other: their one lock has to be on
+    all devices of each."""
+    ours, theirs = len(one.accelerator.devices), len(other.accelerator.devices)
+    if one.allotment and other.allotment and ours != theirs:
+        raise UsageMistake(
+            f"--llmperf-side-by-side: the server uses {ours} device{'s' * (ours > 1)} and its "
+            f"reference {theirs}, and both have to be up on the same; give both as many, or leave "
+            "the option out."
+        )
+
+
+def on_others(one: DeviceHold, other: DeviceHold) -> tuple[list[str], list[str]] | None:
+    """The UUIDs of each, where as many devices that were taken are not the same ones; what they are
+    told by may differ from side to side."""
+    if not (one.allotment and other.allotment):
+        return None
+    ours, theirs = (sorted(each.uuid for each in hold.accelerator.devices) for hold in (one, other))
+    return (ours, theirs) if len(ours) == len(theirs) and ours != theirs else None

@@ -35,12 +35,21 @@ _MOST_GROUPS = 20_000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allotment:
     """So many devices of ``among``, for one server after the other; ``tell`` is whether the server
-    has to be told which they are. ``ranks`` of the server on this machine share them."""
+    has to be told which they are. ``ranks`` of the server on this machine share them. ``open`` is
+    whether nothing says how many it uses."""
 
     among: Accelerator
     count: int
     tell: bool = False
     ranks: int = 1
+    open: bool = False
+
+    def as_many_as(self, other: Allotment) -> Allotment:
+        """With as many as what it is compared with, where nothing says how many."""
+        same = self.among.vendor == other.among.vendor
+        if not (self.open and same and other.count < self.count):
+            return self
+        return replace(self, count=other.count, tell=True)
 
     @property
     def usual(self) -> Accelerator:
@@ -141,7 +150,7 @@ def _chosen(
             )
         return _as_asked(request, found, parallel)
     if parallel is None:
-        return Allotment(among=found, count=len(found.devices))
+        return Allotment(among=found, count=len(found.devices), open=not names)
     return _as_spread(parallel, found, [*names, *_inherited(found.vendor, environ)])
 
 

@@ -24,6 +24,7 @@ from pytest_llmperf.records import MetricValue, RegressionGate, Run, Side, Workl
 
 from .block import Block
 from .comparison import SHARE_OF_LOOKS, Comparison, Refusal, described
+from .device import check_as_many, on_others
 from .measurement import Measurement
 
 #: Pairs beyond the last look that may stand in for invalid ones.
@@ -76,6 +77,10 @@ class Duel:
     _most_pairs: int = 0
     _launched_pairs: int = 0
     _since: clock.Stopwatch | None = None
+
+    def __post_init__(self) -> None:
+        if self.rules.side_by_side:
+            check_as_many(self.candidate.device, self.reference.device)
 
     def concerns(self, workload: Workload) -> bool:
         """Whether a gate of ``workload`` asks for the reference."""
@@ -153,12 +158,7 @@ class Duel:
         if self.release:
             self._against = f"{self.release} ({self._against})"
         one, other = subjects
-        if self.candidate.attached != self.reference.attached:
-            self._refusal = Refusal.unlike(self._against)
-        elif same_subject(one, other):
-            self._against += ", which runs the same"
-            if not self.rules.compare_with_itself:
-                self._refusal = Refusal.identical(self._against)
+        self._refuse(same=same_subject(one, other))
         self._changed = told(differences(one, other))
         for gate in (gate for gates in self.gates.values() for gate in gates):
             if (why := Refusal.held(gate, one, other, self._against, "ab")) is not None:
@@ -168,6 +168,17 @@ class Duel:
         self._plan(seconds)
         self.reference.close()
         self.candidate.stage = ""
+
+    def _refuse(self, *, same: bool) -> None:
+        """What is not comparable whatever a gate asks; ``same`` is whether both run the same."""
+        if self.candidate.attached != self.reference.attached:
+            self._refusal = Refusal.unlike(self._against)
+        elif (apart := on_others(self.candidate.device, self.reference.device)) is not None:
+            self._refusal = Refusal.elsewhere(self._against, *apart)
+        elif same:
+            self._against += ", which runs the same"
+            if not self.rules.compare_with_itself:
+                self._refusal = Refusal.identical(self._against)
 
     def _warmed(self, block: Block) -> float:
         """Seconds that a launch will take; what ails one workload is for its own test to tell."""

@@ -79,7 +79,6 @@ def here(config: pytest.Config, settings: Settings) -> Here:
         facts=partial(match_facts, config, settings),
         git=cache(partial(git_facts, config.rootpath, _written_by_us(config))),
         comparable=comparable,
-        is_worker=hasattr(config, "workerinput"),
         seed=_common_seed(config),
     )
 

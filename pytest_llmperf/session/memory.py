@@ -58,8 +58,8 @@ class Here:
 
     ``directory`` is where pytest was called, ``root`` the suite's. ``facts`` are those of the
     environment that must be equal; ``git`` has ``commit`` and ``dirty``; ``comparable`` asks hooks
-    whether two unlike environments may be compared. ``is_worker``: other processes of this session
-    run other tests; ``seed`` is what they all draw from, ``None`` where each may draw its own.
+    whether two unlike environments may be compared. ``seed`` is what all processes of this session
+    draw from, ``None`` where there is one only.
     """
 
     directory: Path
@@ -67,7 +67,6 @@ class Here:
     facts: Callable[[Accelerator], Facts]
     git: Callable[[], Mapping[str, Any]]
     comparable: Callable[[Facts, Facts], bool]
-    is_worker: bool = False
     seed: int | None = None
 
 

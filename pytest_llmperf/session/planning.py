@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.gates.design import FEWEST_PAIRS, design_for
 from pytest_llmperf.gates.power import MOST_PAIRS, detectable_loss, pairs_needed
 from pytest_llmperf.metrics.units import format_number, spoken
@@ -56,6 +57,8 @@ class Premises:
     budget_s: float | None = None
     #: How many devices a request runs on.
     devices: Callable[[ServerRequest], int] = lambda _: 1
+    #: Raises UsageMistake for a server that cannot be launched here.
+    check: Callable[[ServerRequest], None] = lambda _: None
 
     def pace(self, request: ServerRequest, workloads: Sequence[Workload]) -> Pace | None:
         """How long a launch takes, where calibrations of all its workloads know."""
@@ -71,20 +74,35 @@ class Premises:
 
 
 def plan_lines(asked: Sequence[Asked], premises: Premises) -> Iterator[str]:
-    """The plan, for people."""
+    """The plan, for people. Raises UsageMistake after the last line where it has servers that
+    cannot be launched here: the run would end in the same way."""
     servers = _count(len(asked), "server")
     gates = _count(premises.family, "gate")
     alarms = _percent(premises.family_alpha)
     yield f"plan: {servers}, {gates}; all gates together raise a false alarm in {alarms} of runs"
+    mistaken = 0
     for one in asked:
-        yield from _server(one, premises)
+        try:
+            premises.check(one.request)
+            lines = list(_server(one, premises))
+        except UsageMistake as mistake:
+            lines = [f"  {_name(one.request)}: CANNOT BE LAUNCHED: {mistake}"]
+            mistaken += 1
+        yield from lines
+    if mistaken:
+        unfit = _count(mistaken, "server")
+        raise UsageMistake(f"--llmperf-plan: {unfit} cannot be launched here, as the plan says.")
+
+
+def _name(request: ServerRequest) -> str:
+    where = request.model or redact_text(request.url or "")
+    return " | ".join(part for part in (request.engine, where) if part)
 
 
 def _server(one: Asked, premises: Premises) -> Iterator[str]:
     request = one.request
     duel = request.reference is not None and bool(one.gates)
-    where = request.model or redact_text(request.url or "")
-    name = " | ".join(part for part in (request.engine, where) if part)
+    name = _name(request)
     pace, budget_s = premises.pace(request, one.workloads), premises.budget_s
     if duel and pace is not None and budget_s is not None and not premises.release:
         most = min(premises.most_pairs, pace.affordable(budget_s))

@@ -96,3 +96,51 @@ def test_more_than_there_are_is_a_mistake_before_anything_starts(suite: pytest.P
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*ask for 8 devices, and here are 4 × Big One; use fewer*"])
     assert not report(suite)["servers"]
+
+
+def test_a_plan_says_it_and_ends_as_the_run_would(suite: pytest.Pytester) -> None:
+    suite.makepyfile(TEST.replace("ARGS", "--tp 8").replace("COUNT", "8"))
+    result = suite.runpytest_subprocess("--llmperf-plan")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(
+        ["plan: 1 server*", "*sglang | m: CANNOT BE LAUNCHED: *ask for 8 devices, and here are 4*"]
+    )
+    result.stderr.fnmatch_lines(["*--llmperf-plan: 1 server cannot be launched here*"])
+    assert "INTERNALERROR" not in result.stdout.str()
+
+
+GATED = "pytestmark += [pytest.mark.llm_no_regression(output_throughput='50%')]\n"
+
+
+def compared(suite: pytest.Pytester, marker: str, *options: str) -> pytest.RunResult:
+    test = (
+        TEST.replace('args="ARGS"', marker).replace("COUNT", "1").replace("\n\n\n", f"\n{GATED}\n")
+    )
+    suite.makepyfile(test)
+    return suite.runpytest_subprocess(
+        "--llmperf-runs=1", "--llmperf-report=report.json", "--llmperf-quality=off", *options
+    )
+
+
+def test_side_by_side_with_other_numbers_of_devices_is_refused_before_any_launch(
+    suite: pytest.Pytester,
+) -> None:
+    options = ("--llmperf-side-by-side", "--llmperf-reference-args=--tp 2")
+    result = compared(suite, 'args="--tp 1"', *options)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*server uses 1 device and its reference 2, and both have to be*"])
+    assert not report(suite)["servers"]
+
+
+def test_sides_on_other_cards_are_not_compared(suite: pytest.Pytester) -> None:
+    marker = (
+        'args="--tp 1", env={"CUDA_VISIBLE_DEVICES": "0"}, '
+        'reference={"env": {"CUDA_VISIBLE_DEVICES": "1"}}'
+    )
+    result = compared(suite, marker)
+    assert result.ret == 11
+    (gate,) = report(suite)["gates"]
+    assert gate["reason_code"] == "unlike"
+    result.stdout.fnmatch_lines(
+        ["*unlike devices, for the server ran on GPU-0 and its reference*GPU-1*"]
+    )

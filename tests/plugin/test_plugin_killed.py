@@ -71,7 +71,8 @@ def test_launches_that_were_measured_survive_a_kill(pytester: pytest.Pytester, w
     pytester.makepyfile(test_it=TEST.replace("20%", "0.1%"))
     assert killed_after(4, where, pytester.path) == -signal.SIGKILL
     found = remembered(where, pytester.path)
-    assert {one.test for one in found} == {"test_it.py::test_a", "test_it.py::test_b"}
+    # What the other test would have been judged by goes with the session: it had not begun.
+    assert {one.test for one in found} == {"test_it.py::test_a"}
     for one in found:
         assert one.launches
         assert one.part_of is one.verdict is None
@@ -93,6 +94,15 @@ def test_launches_that_were_measured_survive_a_kill(pytester: pytest.Pytester, w
         launched = [run["launch_id"] for run in runs["runs"] if run["valid"]]
         assert [launch.launch_id for launch in whole.launches] == launched
         assert whole.verdict == gate["verdict"]
+
+
+def test_a_test_that_never_ran_leaves_nothing(pytester: pytest.Pytester) -> None:
+    skipped = '@pytest.mark.skip\n@pytest.mark.llm_workload("chat", concurrency=2'
+    changed = TEST.replace('@pytest.mark.llm_workload("chat", concurrency=2', skipped)
+    assert changed != TEST
+    pytester.makepyfile(test_it=changed)
+    session(pytester, "perf")
+    assert {one.test for one in remembered("perf", pytester.path)} == {"test_it.py::test_a"}
 
 
 def test_what_ends_by_itself_leaves_one_file_for_each_test(pytester: pytest.Pytester) -> None:

@@ -92,10 +92,14 @@ def test_a_node_that_cannot_be_reached_is_told(suite: pytest.Pytester) -> None:
     [
         (("--llmperf-hosts=a,b",), "*say how to reach them with --llmperf-node-command*"),
         (("--llmperf-hosts=a,,b",), "*expected the names of nodes, each once*"),
-        (("--llmperf-node-command=ssh {host} {command}",), "*say which there are with*"),
+        (("--llmperf-node-command=ssh -tt {host} {command}",), "*say which there are with*"),
         (
             ("--llmperf-hosts=a,b", "--llmperf-node-command=ssh {host}"),
             "*expected a command with {host} and {command} in it*",
+        ),
+        (
+            ("--llmperf-hosts=a,b", "--llmperf-node-command=ssh {host} {command}"),
+            "*a rank outlives the ssh that started it*",
         ),
     ],
 )

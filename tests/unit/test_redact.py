@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from pytest_llmperf.redact import (
@@ -92,6 +94,34 @@ def test_command_lines_that_somebody_joined() -> None:
         f"serve --api-key {HIDDEN} --admin-api-key={HIDDEN} -m x --tokenizer-path y"
         " --api-key --port 1"
     )
+
+
+COMMAND = ["serve", "--api-key", "my sk-1", "--token=a sk-2", "HF_TOKEN=sk-3", "--tp", "2"]
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        ("ssh", "-tt", "node-b", shlex.join(COMMAND)),
+        ("sh", "-c", shlex.join(["ssh", "node-b", shlex.join(COMMAND)])),
+        ("sh", "-c", f"cd /x && HF_TOKEN=sk-4 {shlex.join(COMMAND)}; echo 'it"),
+    ],
+)
+def test_commands_within_a_word_are_commands(wrapped: tuple[str, ...]) -> None:
+    shown = " ".join(redact_argv(wrapped))
+    assert "sk-1" not in shown
+    assert "sk-3" not in shown
+    assert "sk-4" not in shown
+    assert "--tp 2" in shown
+    if "it" not in wrapped[-1]:
+        assert "sk-2" not in shown
+
+
+@pytest.mark.parametrize(
+    "word", ['{"a": [1, 2]}', "x y", "  ", "a\nb", "it's", "a 'b c' d", "-v x"]
+)
+def test_words_without_secrets_stay_as_they_are(word: str) -> None:
+    assert redact_argv([word]) == (word,)
 
 
 def test_values_of_secret_variables() -> None:

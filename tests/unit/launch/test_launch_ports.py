@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_llmperf.errors import ServerError
-from pytest_llmperf.launch import ports
+from pytest_llmperf.launch import locks, ports
 
 HOST = "127.0.0.1"
 
@@ -50,6 +50,22 @@ def test_a_port_claimed_by_a_run_is_said_to_be() -> None:
     port = ports.claim_port(HOST)
     assert ports.describe_holder(port) == f"a test run (process {os.getpid()})"
     ports.release_port(port)
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
+def test_a_port_of_a_host_that_is_not_this_one_is_not_kept(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlocked: list[int] = []
+
+    def unlock(fd: int) -> None:
+        unlocked.append(fd)
+        locks.unlock(fd)
+
+    monkeypatch.setattr("pytest_llmperf.launch.ports.unlock", unlock)
+    with pytest.raises((ServerError, socket.gaierror)):
+        ports.claim_port(host)
+    assert len(unlocked) == 1
 
 
 def test_a_taken_port_names_its_holder() -> None:

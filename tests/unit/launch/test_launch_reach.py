@@ -49,6 +49,40 @@ def test_the_environment_is_told_and_secrets_are_not() -> None:
     assert found[4:] == ("env", "SGLANG_X=1", "python")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        "-4 ",
+        "-T ",
+        "-t ",
+        "-l tt ",
+        "-p 22 -i tt ",
+        "-o RequestTTY=no ",
+        "-itt -oRequestTTY=yes ",
+    ],
+)
+def test_ssh_without_a_terminal_there_is_refused(options: str) -> None:
+    with pytest.raises(UsageMistake, match='write "ssh -tt"'):
+        check_template(f"/usr/bin/ssh {options}{{host}} {{command}} -tt", "--o")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "-tt ",
+        "-t -t ",
+        "-4ttp 22 ",
+        "-i key -tt ",
+        "-o RequestTTY=force ",
+        "-4o 'RequestTTY force' ",
+    ],
+)
+def test_ssh_with_a_terminal_there_is_taken(options: str) -> None:
+    assert check_template(f"ssh {options}{{host}} {{command}}", "--o")[0] == "ssh"
+    assert check_template(f"ssh {{host}} {options}{{command}}", "--o")[0] == "ssh"
+
+
 @pytest.mark.parametrize("template", ["", "ssh {host}", "run {command}", "ssh '{host} {command}"])
 def test_a_template_without_a_place_for_both_is_refused(template: str) -> None:
     with pytest.raises(UsageMistake, match="--llmperf-node-command="):

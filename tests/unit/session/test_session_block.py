@@ -8,11 +8,15 @@ from typing import Any, cast
 
 import pytest
 
+from pytest_llmperf.declared import server_from
 from pytest_llmperf.engines.sim import Sim
 from pytest_llmperf.errors import ClientError, ServerError
+from pytest_llmperf.launch import ports
 from pytest_llmperf.metrics.bounds import HealthBounds
-from pytest_llmperf.records import Accelerator, Device, Run, ServerRequest, Workload
+from pytest_llmperf.records import Accelerator, Device, LaunchPlan, Run, ServerRequest, Workload
 from pytest_llmperf.session.block import Block
+from pytest_llmperf.session.devices import Allotment
+from pytest_llmperf.session.nodes import Nodes
 from pytest_llmperf.session.progress import Progress
 from pytest_llmperf.session.server import LiveServer
 from pytest_llmperf.session.surroundings import Surroundings
@@ -49,7 +53,7 @@ class Live:
             raise self.death
 
 
-def block(live: Live) -> Block:
+def block(live: Live | None) -> Block:
     return Block(
         request=ServerRequest(engine="sim", model="m"),
         engine=Sim(),
@@ -87,3 +91,41 @@ def test_a_dead_server_is_told_at_once(error: Exception) -> None:
     live = Live(error, death=ServerError("the server ended"))
     with pytest.raises(ServerError, match="the server ended"):
         block(live)._measure_others(2)
+
+
+def test_a_port_of_ranks_is_given_back_once() -> None:
+    one = block(None)
+    one._meeting = ports.claim_port("127.0.0.1")
+    port = one._meeting
+    one.close()
+    assert not ports.holds(port)
+    ports.claim_port("127.0.0.1", port)  # by another server, by and by
+    one.close()
+    assert ports.holds(port)
+    ports.release_port(port)
+
+
+def test_a_launch_that_fails_keeps_no_port_of_its_ranks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[LaunchPlan] = []
+
+    def fail(_: Any, plan: LaunchPlan, *__: Any, **___: Any) -> None:
+        plans.append(plan)
+        raise ServerError("no")
+
+    class Spread(Sim):
+        name = "sglang"
+
+    monkeypatch.setattr("pytest_llmperf.session.block.launch", fail)
+    one = block(None)
+    one.request = server_from("sglang", model="m", nodes=2)
+    one.engine, one.around = Spread(), replace(one.around, lock_dir=tmp_path, nodes=Nodes())
+    one.allotment = Allotment(among=one.accelerator, count=1, ranks=2)
+    with pytest.raises(ServerError, match="no"):
+        one.open()
+    (plan,) = plans
+    (other,) = plan.others
+    assert other.port
+    assert not any(map(ports.holds, (plan.port, other.port)))
+    assert not ports._claims

@@ -61,6 +61,26 @@ def test_a_load_that_needs_several_processes_gets_a_core_for_each(
     assert not set(cores.client) & set(cores.server or ())
 
 
+@pytest.mark.parametrize(
+    ("processes", "expected"),
+    [
+        (None, [(15,), (14,), (13,), (8,), (15,)]),
+        (3, [(13, 14, 15), (10, 11, 12), (13, 14, 15), (10, 11, 12), (13, 14, 15)]),
+        (12, [tuple(range(4, 16))] * 5),
+    ],
+)
+def test_clients_of_sessions_on_other_devices_have_other_cores(
+    monkeypatch: pytest.MonkeyPatch, processes: int | None, expected: list[tuple[int, ...]]
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)), raising=False)
+    clients = []
+    for index in (0, 1, 2, 7, 8):
+        device = Device(vendor="nvidia", product="p", index=index, uuid=f"u{index}")
+        here = Accelerator(devices=(device,), source="test")
+        clients.append(split_cores(here, processes=processes).client)
+    assert clients == expected
+
+
 def test_nobody_is_pinned_where_that_is_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert split_cores(on("cpu"), pin=False) == Cores(server=None, client=None)

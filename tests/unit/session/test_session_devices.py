@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from pytest_llmperf.engines.sglang import SGLang
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.launch.locks import DeviceLock
 from pytest_llmperf.records import Accelerator, Device, ServerRequest, Vendor
-from pytest_llmperf.session.device import DeviceHold
+from pytest_llmperf.session.device import DeviceHold, check_as_many, on_others
 from pytest_llmperf.session.devices import (
     Allotment,
     allot,
@@ -318,3 +319,41 @@ def test_side_by_side_the_other_has_the_same_devices(tmp_path: Path) -> None:
     other.take("a test", pytest.fail)
     assert places(other.accelerator) == places(one.accelerator) == [2, 3]
     one.give_back()
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_side_by_side_both_need_as_many(tmp_path: Path) -> None:
+    check_as_many(hold(tmp_path, "--tp 2"), hold(tmp_path, "--tp 2"))
+    with pytest.raises(UsageMistake, match="server uses 2 devices and its reference 1,"):
+        check_as_many(hold(tmp_path, "--tp 2"), hold(tmp_path, "--tp 1"))
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_other_devices_are_told_by_their_uuids(tmp_path: Path) -> None:
+    one, other, larger = (hold(tmp_path, f"--tp {count}") for count in (1, 1, 2))
+    for each in (one, other, larger):
+        each.take("a test", pytest.fail)
+    apart = on_others(one, other)
+    assert apart == ([one.accelerator.devices[0].uuid], [other.accelerator.devices[0].uuid])
+    assert on_others(one, larger) is None  # more of them: on purpose
+    for each in (one, other, larger):
+        each.give_back()
+    # The same one by another name, as a variable of one side makes it.
+    renamed = replace(one.accelerator.devices[0], visible_as="5")
+    other.accelerator = replace(one.accelerator, devices=(renamed,))
+    assert on_others(one, other) is None
+
+
+def test_where_nothing_says_how_many_a_reference_gets_those_of_the_candidate() -> None:
+    candidate = allotted(asked("--tp 1"), box(4))
+    unknown = allot(ServerRequest(engine="custom", model="m"), box(4), None, {})
+    assert unknown.count == 4
+    alike = unknown.as_many_as(candidate)
+    assert places(alike.usual) == [0]
+    assert alike.variables(alike.usual, {})["CUDA_VISIBLE_DEVICES"] == "0"
+    env = (("CUDA_VISIBLE_DEVICES", "0,1"),)
+    for said in (
+        allotted(asked("--tp 2"), box(4)),
+        allot(ServerRequest(engine="custom", model="m", env=env), box(2), None, {}),
+    ):
+        assert said.as_many_as(candidate) == said

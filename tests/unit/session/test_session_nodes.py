@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from pytest_llmperf.declared import server_from
 from pytest_llmperf.engines.nodes import NODE_FLAGS
 from pytest_llmperf.engines.parallel import parallel_of
-from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.errors import ServerError, UsageMistake
 from pytest_llmperf.launch import ports
+from pytest_llmperf.launch.job import job
 from pytest_llmperf.records import Accelerator, Device, HttpProbe, LaunchPlan
 from pytest_llmperf.session.devices import Allotment, allot
 from pytest_llmperf.session.nodes import Nodes, over_nodes
@@ -70,6 +72,39 @@ def test_ranks_elsewhere_are_reached_and_choose_their_devices_themselves() -> No
     assert "hf_secret" not in other.argv[3]
     assert (other.local, other.port, other.env) == (False, 0, ())
     assert any("rank 1, on node-b: ssh -tt node-b" in note for note in plan.notes)
+
+
+def test_secrets_of_ranks_elsewhere_are_not_noted() -> None:
+    nodes = Nodes(hosts=("127.0.0.1", "node-b"), command=("ssh", "-tt", "{host}", "{command}"))
+    keyed = replace(PLAN, argv=(*PLAN.argv, "--api-key", "sk-1"))
+    plan, _ = over_nodes(keyed, NODE_FLAGS["sglang"], 2, nodes, SHARES[:1])
+    assert "--api-key sk-1" in plan.others[0].argv[3]
+    assert not any("sk-1" in note for note in plan.notes)
+    assert "sk-1" not in str(job(plan.others[0].argv, {}, launch_id="l", log_path=Path("l"),
+                                 grace_s=1.0, held_fds=())["note"])  # fmt: skip
+
+
+def test_a_first_host_that_nobody_knows_is_a_mistake() -> None:
+    nodes = Nodes(hosts=("no-such-host.invalid", "b"), command=("x", "{host}", "{command}"))
+    with pytest.raises(UsageMistake, match="--llmperf-hosts: the first, 'no-such-host"):
+        over_nodes(PLAN, NODE_FLAGS["sglang"], 2, nodes, SHARES[:1])
+    assert not ports._claims
+
+
+def test_where_one_port_cannot_be_had_none_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def claim(host: str) -> int:
+        asked.append(host)
+        if len(asked) == 3:
+            raise ServerError("no free port")
+        return ports.claim_port(host)
+
+    monkeypatch.setattr("pytest_llmperf.session.nodes.claim_port", claim)
+    with pytest.raises(ServerError):
+        over_nodes(PLAN, NODE_FLAGS["sglang"], 3, Nodes(), [*SHARES, SHARES[0]])
+    assert len(asked) == 3
+    assert not ports._claims
 
 
 def test_more_nodes_than_hosts_are_refused() -> None:
