@@ -15,7 +15,7 @@ export UV_COMPILE_BYTECODE := 1
 .PHONY: help demo test quick lint format contracts wheel clean
 
 help:
-	@echo "make demo    start real SGLang, measure a DeepSeek-R1-shaped model, leave demo-out/report.json"
+	@echo "make demo    start real SGLang, measure a DeepSeek-R1-shaped model, leave demo-out/report.html"
 	@echo "make test    every test, real SGLang included, on the built wheel"
 	@echo "make quick   the tests that need no engine, on the checkout"
 	@echo "make lint    ruff, mypy --strict, import-linter"
@@ -23,7 +23,7 @@ help:
 
 demo: $(ENGINES)/.ready
 	rm -rf demo-out
-	$(ENGINES)/bin/pytest examples/quickstart --llmperf-report demo-out/report.json
+	$(ENGINES)/bin/pytest examples/quickstart --llmperf-report demo-out/report.json --llmperf-html demo-out/report.html
 	@$(ENGINES)/bin/check-jsonschema --schemafile schemas/report-v1.schema.json demo-out/report.json
 
 # Two at a time where no engine is measured; then those that start one, alone.

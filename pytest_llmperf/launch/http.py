@@ -7,6 +7,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from http.client import HTTPException
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -38,17 +39,24 @@ def call(
         request.data = json.dumps(body).encode()
         request.add_header("Content-Type", "application/json")
     try:
-        with _opener(url).open(request, timeout=timeout_s) as response:
-            return response.status, response.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read()
-    except (urllib.error.URLError, OSError, ValueError) as error:
+        return _answer(_opener(url), request, timeout_s)
+    except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise ServerError(
             f"{method} {redact_text(url)} got no answer: {reason}",
             remedy="see whether the server is still running and the address is right",
         ) from error
+
+
+def _answer(
+    opener: urllib.request.OpenerDirector, request: urllib.request.Request, timeout_s: float
+) -> tuple[int, bytes]:
+    try:
+        with opener.open(request, timeout=timeout_s) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
 
 
 def get_json(url: str, *, timeout_s: float, headers: Mapping[str, str] | None = None) -> Json:

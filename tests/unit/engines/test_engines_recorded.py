@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from http.client import parse_headers
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,11 @@ def answering(data: bytes) -> Iterator[int]:
 
         def serve() -> None:
             connection, _ = listener.accept()
-            with connection:
-                connection.recv(65536)
+            with connection, connection.makefile("rb") as asked:
+                # All of it: what is left unread when we close would reset the connection.
+                asked.readline()
+                headers = parse_headers(asked)
+                asked.read(int(headers["Content-Length"] or 0))
                 connection.sendall(data)
 
         thread = threading.Thread(target=serve)

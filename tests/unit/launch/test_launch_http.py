@@ -17,6 +17,12 @@ class Echo(BaseHTTPRequestHandler):
             self._answer(200, b"not json")
         elif self.path == "/busy":
             self._answer(503, b"still loading")
+        elif self.path.startswith("/half"):
+            self.send_response(int(self.path[-3:]))
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b"so far")
+            self.close_connection = True
         else:
             self._answer(200, json.dumps({"seen": dict(self.headers)}).encode())
 
@@ -77,6 +83,12 @@ def test_a_proxy_of_the_environment_is_not_asked_for_local_servers(
 def test_no_answer_is_an_error() -> None:
     with pytest.raises(ServerError, match=r"GET http://127.0.0.1:1/x got no answer: .*refused"):
         call("GET", "http://127.0.0.1:1/x", timeout_s=5)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_that_breaks_off_is_an_error(url: str, status: int) -> None:
+    with pytest.raises(ServerError, match=rf"GET {url}/half{status} got no answer: "):
+        call("GET", f"{url}/half{status}", timeout_s=5)
 
 
 def test_other_addresses_are_a_mistake() -> None:
