@@ -135,10 +135,23 @@ def _sentence(document: Entry) -> str:
     total = sum(counts.values())
     if not total:
         return f"No gate was judged.{_other_trouble(document)}"
-    words = {"fail": "failed", "not_covered": "not covered", "inconclusive": "inconclusive"}
-    parts = [f"{counts[key]} {word}" for key, word in words.items() if counts[key]]
+    expected = _expected_failures(document)
+    shown = {
+        "failed": counts["fail"] - expected,
+        "failed as expected": expected,
+        "not covered": counts["not_covered"],
+        "inconclusive": counts["inconclusive"],
+    }
+    parts = [f"{number} {word}" for word, number in shown.items() if number]
     passed = f"{counts['pass']} of {count(total, 'gate')} passed"
     return f"{', '.join([passed, *parts])}.{_other_trouble(document)}"
+
+
+def _expected_failures(document: Entry) -> int:
+    """Gates that failed in tests that are marked to (``xfail``)."""
+    marked = {test["test"] for test in document["tests"] if test["outcome"] == "xfailed"}
+    failed = [gate for gate in document["gates"] if gate["verdict"] == "fail" and gate["covered"]]
+    return sum(gate["test"] in marked for gate in failed)
 
 
 def _other_trouble(document: Entry) -> str:

@@ -113,6 +113,17 @@ def test_the_script_is_told_which_direction_is_the_better(samples: Samples) -> N
     assert names["ttft_p95"] == ["p95 TTFT", "ms", "lower"]
 
 
+def test_a_failure_that_is_expected_is_told_as_such(samples: Samples) -> None:
+    document = samples.assemble(samples.fragment())
+    failed = next(gate["test"] for gate in document["gates"] if gate["verdict"] == "fail")
+    assert "1 failed, " in Read(page(document)).said
+    for test in document["tests"]:
+        test["outcome"] = "xfailed" if test["test"] == failed else test["outcome"]
+    said = Read(page(document)).said
+    assert "1 failed as expected" in said
+    assert "1 failed, " not in said
+
+
 def test_hundreds_of_gates_make_a_small_page(samples: Samples) -> None:
     document = samples.assemble(samples.fragment())
     gates = [{**document["gates"][0], "test": f"t.py::test_{n}"} for n in range(300)]
