@@ -19,7 +19,8 @@ from pytest_llmperf.load.declare.workloads import (
 from pytest_llmperf.metrics import units
 from pytest_llmperf.metrics.slo import read_slos
 from pytest_llmperf.records import ServerRequest, Workload
-from pytest_llmperf.settings import Settings, check_image, check_url
+from pytest_llmperf.server_options import check_image, check_url
+from pytest_llmperf.settings import Settings
 
 # --- servers ---------------------------------------------------------------------------------
 

@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
-from urllib.parse import SplitResult, urlsplit
 
 import pytest
 
 from pytest_llmperf.errors import UsageMistake
-from pytest_llmperf.launch.reach import check_template
 from pytest_llmperf.metrics.bounds import HealthBounds
 from pytest_llmperf.metrics.prices import Prices, read_prices
 from pytest_llmperf.metrics.questions import read_questions
 from pytest_llmperf.options import MODES, PIN
 from pytest_llmperf.records import Question
-from pytest_llmperf.redact import redact_text
 from pytest_llmperf.report.exports import split
 from pytest_llmperf.report.html import can_write_pages
 
+from .server_options import (
+    ReferenceOptions,
+    hosts,
+    node_command,
+    pairs_of_words,
+    reference_options,
+    urls,
+)
+
 Mode = Literal["off", "smoke", "on"]
 QualityMode = Literal["off", "advise", "fail"]
-#: Where keys of endpoints are looked for; never an option, which processes and reports show.
-API_KEY_VARIABLE = "LLMPERF_API_KEY"
-REFERENCE_API_KEY_VARIABLE = "LLMPERF_REFERENCE_API_KEY"
 #: How many questions each side is asked unless an option says otherwise.
 _QUESTIONS = 64
 #: With fewer nothing can be decided: see gates.design.
@@ -44,26 +45,6 @@ _FEWEST_TO_CALIBRATE = 6
 #: Spelled units of a bound, and how many of its own unit one of them is.
 _SHARES = {"": 1.0, "%": 0.01}
 _TIMES = {"ms": 1.0, "s": 1000.0, "us": 0.001}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceOptions:
-    """How the reference of every comparison differs from the candidate; ``None``: not at all.
-
-    ``build`` is the command that makes an interpreter in a checkout of the merge base with ``ref``.
-    """
-
-    python: str | None = None
-    args: tuple[str, ...] | None = None
-    url: str | None = None
-    build: tuple[str, ...] | None = None
-    ref: str | None = None
-    image: str | None = None
-
-    @property
-    def given(self) -> bool:
-        said = (self.python, self.args, self.url, self.build, self.image)
-        return any(each is not None for each in said)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,18 +152,18 @@ class Settings:
             accelerator=option("llmperf_accelerator"),
             python=option("llmperf_python"),
             container=option("llmperf_container"),
-            hosts=_hosts(config),
-            node_command=_node_command(config),
+            hosts=hosts(config),
+            node_command=node_command(config),
             server_timeout_s=option("llmperf_server_timeout"),
             client_processes=_processes(option("llmperf_client_processes")),
             pin=_pin(option("llmperf_pin") or config.getini("llmperf_pin")),
-            urls=_urls(option("llmperf_url")),
-            models=_pairs(option("llmperf_model"), "--llmperf-model", key_optional=False),
+            urls=urls(option("llmperf_url")),
+            models=pairs_of_words(option("llmperf_model"), "--llmperf-model", key_optional=False),
             log_dir=_path(config, option("llmperf_log_dir")),
             cache_dir=_cache_dir(config),
             lock_dir=_path(config, option("llmperf_lock_dir")),
             family=_family(config),
-            reference=_reference(config),
+            reference=reference_options(config),
             pairs=_pairs_of_launches(config),
             budget_s=_budget(option("llmperf_budget")),
             compare_with_itself=bool(option("llmperf_aa")),
@@ -275,79 +256,6 @@ def _family(config: pytest.Config) -> int:
     return int(text)
 
 
-def _reference(config: pytest.Config) -> ReferenceOptions:
-    python, args, url, build, image = (
-        config.getoption(f"llmperf_reference_{name}")
-        for name in ("python", "args", "url", "build", "image")
-    )
-    if url is not None and any(each is not None for each in (python, args, build, image)):
-        raise UsageMistake(
-            "--llmperf-reference-url names a server that runs already; it does not go together "
-            "with --llmperf-reference-python, --llmperf-reference-build, "
-            "--llmperf-reference-image or --llmperf-reference-args."
-        )
-    if image is not None and (python is not None or build is not None):
-        other = "python" if python is not None else "build"
-        raise UsageMistake(
-            f"--llmperf-reference-image={image} brings an interpreter of its own, and "
-            f"--llmperf-reference-{other} names another; give one of them."
-        )
-    if python is not None and build is not None:
-        raise UsageMistake(
-            "--llmperf-reference-build makes the interpreter that --llmperf-reference-python "
-            "names; give one of them."
-        )
-    return ReferenceOptions(
-        build=None if build is None else tuple(_split(build, "--llmperf-reference-build")),
-        ref=config.getoption("llmperf_reference_ref"),
-        python=_interpreter(config, python) if python else None,
-        args=None if args is None else tuple(_split(args, "--llmperf-reference-args")),
-        url=check_url(url, key=REFERENCE_API_KEY_VARIABLE) if url else None,
-        image=None if image is None else check_image(image, "--llmperf-reference-image="),
-    )
-
-
-def _hosts(config: pytest.Config) -> tuple[str, ...]:
-    text = str(config.getoption("llmperf_hosts") or config.getini("llmperf_hosts"))
-    hosts = tuple(host.strip() for host in text.split(",")) if text.strip() else ()
-    if not all(hosts) or len(set(hosts)) < len(hosts):
-        raise UsageMistake(
-            f"--llmperf-hosts={text}: expected the names of nodes, each once, such as "
-            "--llmperf-hosts node-a,node-b."
-        )
-    return hosts
-
-
-def _node_command(config: pytest.Config) -> tuple[str, ...]:
-    given = config.getoption("llmperf_node_command") or config.getini("llmperf_node_command")
-    if not given:
-        if len(_hosts(config)) > 1:
-            raise UsageMistake(
-                f"--llmperf-hosts={','.join(_hosts(config))} says which nodes there are; say how "
-                'to reach them with --llmperf-node-command, such as "ssh -tt {host} {command}".'
-            )
-        return ()
-    if not _hosts(config):
-        raise UsageMistake(
-            f"--llmperf-node-command={given!r} says how to reach nodes; say which there are with "
-            "--llmperf-hosts, this machine first."
-        )
-    return check_template(str(given), "--llmperf-node-command")
-
-
-def _interpreter(config: pytest.Config, text: str) -> str:
-    """A path, or the name of a program that is on the search path."""
-    if os.sep not in text and (found := shutil.which(text)):
-        return found
-    path = config.invocation_params.dir / Path(text).expanduser()
-    if not path.is_file():
-        raise UsageMistake(
-            f"--llmperf-reference-python={text!r}: there is no program {path}; name the Python of "
-            "the environment that has the reference in it."
-        )
-    return str(path)
-
-
 def _calibrating(config: pytest.Config) -> int | None:
     """Launches of each server in a calibration."""
     launches: int | None = config.getoption("llmperf_calibrate")
@@ -384,13 +292,6 @@ def _questions(config: pytest.Config) -> tuple[Question, ...]:
             "--llmperf-gsm8k asks for what --llmperf-quality=off leaves out; drop one of them."
         )
     return read_questions(path, _QUESTIONS if count is None else count)
-
-
-def _split(words: str, option: str) -> list[str]:
-    try:
-        return shlex.split(words)
-    except ValueError as error:
-        raise UsageMistake(f"{option}={words!r}: {error}.") from None
 
 
 def _pairs_of_launches(config: pytest.Config) -> int:
@@ -495,65 +396,3 @@ def _cache_dir(config: pytest.Config) -> Path:
         return config.rootpath / Path(text).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "pytest-llmperf"
-
-
-def check_url(url: str, *, key: str = API_KEY_VARIABLE) -> str:
-    """``url`` without a trailing slash; ``key`` is the variable that its key belongs into. Raises
-    UsageMistake for one that cannot be attached to."""
-    parts = _parts(url)
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageMistake(
-            f"{redact_text(url)!r} is not the URL of an endpoint; write http://host:port."
-        )
-    if parts.username or parts.password:
-        raise UsageMistake(
-            f"the URL of {parts.hostname} holds credentials, which would show in reports; put the "
-            f"key into the environment variable {key}."
-        )
-    if "?" in url or "#" in url:
-        raise UsageMistake(
-            f"the URL of {parts.hostname} goes on after its path with '?' or '#', and the paths of "
-            "the API could not follow; write http://host:port/path, and put a key into the "
-            f"environment variable {key}."
-        )
-    return url.rstrip("/")
-
-
-def _parts(url: str) -> SplitResult | None:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return None  # "http://host:port", as in a manual, or half an IPv6 address
-    return None if port == 0 else parts
-
-
-def check_image(image: object, where: str) -> str:
-    """``image`` if it may be the name of one; ``where`` is how it was given, up to the name. Raises
-    UsageMistake."""
-    if isinstance(image, str) and re.match(r"[^-\s]\S*$", image):
-        return image
-    raise UsageMistake(
-        f"{where}{image!r}: expected the name of a container image, such as "
-        '"lmsysorg/sglang:latest".'
-    )
-
-
-def _urls(values: list[str]) -> dict[str, str]:
-    pairs = _pairs(values, "--llmperf-url", key_optional=True)
-    return {model: check_url(url) for model, url in pairs.items()}
-
-
-def _pairs(values: list[str], option: str, *, key_optional: bool) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for value in values:
-        key, found, text = value.partition("=")
-        bare = not found or "://" in key
-        if bare and not key_optional:
-            raise UsageMistake(f"{option}={value!r}: expected MODEL=OTHER.")
-        key, text = ("", value) if bare else (key, text)
-        if not text or key in pairs:
-            what = "nothing after '='" if not text else f"{key or 'a bare URL'!r} is given twice"
-            raise UsageMistake(f"{option}={value!r}: {what}.")
-        pairs[key] = text
-    return pairs

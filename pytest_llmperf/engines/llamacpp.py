@@ -29,7 +29,7 @@ from .base import Extras
 from .counters import LLAMACPP, CounterNames
 from .llamacpp_logs import CAUSES, PROGRESS
 from .naming import is_r1, is_tiny, start_timeout_s
-from .recipes import recipe_for
+from .recipes import recipe_of
 
 #: Finds the executable and becomes it.
 STARTER = Path(__file__).with_name("server_path") / "llmperf_llamacpp.py"
@@ -103,8 +103,7 @@ class LlamaCpp:
         args = tuple(_long(word) for word in request.args)
         refuse(args, _RESERVED)
         started = (_IN_IMAGE,) if request.image else (placement.python, str(STARTER))
-        model = placement.served_name if is_tiny(placement) else placement.model_path
-        recipe = recipe_for(self.name, model, placement.accelerator, args=args)
+        recipe = recipe_of(self.name, placement, args)
         flags = (*_model(placement), *_flags(placement), *(recipe.flags if recipe else ()))
         env = {**dict(recipe.env if recipe else ()), **dict(request.env)}
         return LaunchPlan(

@@ -26,8 +26,8 @@ from .answers import as_text, first_model
 from .arguments import Flag, given, merge, refuse
 from .counters import LMDEPLOY, CounterNames
 from .lmdeploy_logs import CAUSES, PROGRESS
-from .naming import is_local, is_r1, is_tiny, recipe_model, start_timeout_s
-from .recipes import recipe_for
+from .naming import is_local, is_r1, is_tiny, start_timeout_s
+from .recipes import recipe_of
 
 _RESERVED = (
     ("--server-name", "the plugin chooses the address"),
@@ -58,13 +58,7 @@ class LMDeploy:
         """See :meth:`Engine.plan`."""
         refuse(request.args, _RESERVED, abbreviated=True)
         _check_device(placement)
-        recipe = recipe_for(
-            self.name,
-            recipe_model(placement),
-            placement.accelerator,
-            size=placement.size,
-            args=request.args,
-        )
+        recipe = recipe_of(self.name, placement, request.args)
         ours = (*_address(placement), *_flags(placement), *(recipe.flags if recipe else ()))
         env = {**_env(placement), **dict(recipe.env if recipe else ()), **dict(request.env)}
         return LaunchPlan(

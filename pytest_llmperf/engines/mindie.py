@@ -29,8 +29,8 @@ from .answers import as_object, as_text, as_whole, first_model
 from .counters import MINDIE, CounterNames
 from .mindie_config import config_text, model_name, spread_args
 from .mindie_logs import CAUSES, PROGRESS
-from .naming import is_local, recipe_model, start_timeout_s
-from .recipes import recipe_for
+from .naming import is_local, start_timeout_s
+from .recipes import recipe_of
 
 _NOTES = (
     "MindIE's own limits are raised: maxSeqLen to 10240, maxInputTokenLen to 8192, maxIterTimes to "
@@ -64,9 +64,7 @@ class MindIE:
         place = placement.scratch or Path(tempfile.gettempdir())
         script = place / f"mindie-{placement.port}.sh"
         config = place / f"mindie-{placement.port}.json"
-        recipe = recipe_for(
-            self.name, recipe_model(placement), placement.accelerator, size=placement.size
-        )
+        recipe = recipe_of(self.name, placement)
         args = spread_args(request.args, placement, recipe)
         return LaunchPlan(
             engine=self.name,

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from pytest_llmperf.records import Accelerator, ModelSize
+from pytest_llmperf.records import Accelerator, ModelSize, Placement
 
 from .arguments import Flag
 from .cookbook import Recipe, Row
+from .naming import recipe_model
 from .other_recipes import COOKBOOKS
 from .parallel import Parallel, parallel_of
 from .sglang_recipes import SGLANG
@@ -133,3 +134,9 @@ def _is_said(flag: str, args: Sequence[str], also: frozenset[str]) -> bool:
 
 def _plain(flag: str) -> str:
     return flag.replace("_", "-")
+
+
+def recipe_of(engine: str, placement: Placement, args: Sequence[str] = ()) -> Recipe | None:
+    """The recipe for what is to run at ``placement``; see :func:`recipe_for`."""
+    model = recipe_model(placement)
+    return recipe_for(engine, model, placement.accelerator, size=placement.size, args=args)

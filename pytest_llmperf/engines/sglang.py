@@ -24,8 +24,8 @@ from .arguments import Flag, merge, refuse
 from .bytecode import kept_bytecode
 from .cookbook import Recipe
 from .counters import SGLANG, CounterNames
-from .naming import is_local, is_r1, is_tiny, recipe_model, start_timeout_s
-from .recipes import recipe_for
+from .naming import is_local, is_r1, is_tiny, start_timeout_s
+from .recipes import recipe_of
 from .sglang_logs import CAUSES, PROGRESS
 
 _RESERVED = (
@@ -72,7 +72,7 @@ class SGLang:
         """See :meth:`Engine.plan`."""
         refuse(request.args, _RESERVED, abbreviated=True)
         on_cpu = placement.accelerator.vendor == "cpu"
-        recipe = _recipe(request, placement)
+        recipe = recipe_of(self.name, placement, request.args)
         flags = (*_address(placement), *_flags(placement), *(recipe.flags if recipe else ()))
         return LaunchPlan(
             engine=self.name,
@@ -165,14 +165,6 @@ def _flags(placement: Placement) -> tuple[Flag, ...]:
         flags.append(("--reasoning-parser", "deepseek-r1"))
     flags.append(("--enable-metrics",))
     return tuple(flags)
-
-
-def _recipe(request: ServerRequest, placement: Placement) -> Recipe | None:
-    """Tiny models are known by their name, others by what is loaded."""
-    model = recipe_model(placement)
-    return recipe_for(
-        "sglang", model, placement.accelerator, size=placement.size, args=request.args
-    )
 
 
 def _context(info: Mapping[str, Json], model: Mapping[str, Json]) -> int | None:

@@ -30,9 +30,9 @@ from pytest_llmperf.records import (
 from .answers import as_object, as_text, first_model
 from .arguments import Flag, given, merge, refuse
 from .counters import TENSORRT_LLM, CounterNames
-from .naming import is_local, is_r1, recipe_model, start_timeout_s
+from .naming import is_local, is_r1, start_timeout_s
 from .parallel import OWN_FILE
-from .recipes import recipe_for
+from .recipes import recipe_of
 from .tensorrt_llm_logs import CAUSES, PROGRESS
 
 _RESERVED = (
@@ -83,13 +83,7 @@ class TensorRTLLM:
         _check_device(placement)
         own_file = _OPTIONS_FILE & given(request.args)
         options = _options_path(placement)
-        recipe = recipe_for(
-            self.name,
-            recipe_model(placement),
-            placement.accelerator,
-            size=placement.size,
-            args=request.args,
-        )
+        recipe = recipe_of(self.name, placement, request.args)
         ours = (*_flags(placement, options), *(recipe.flags if recipe else ()))
         env = {**_env(placement), **dict(recipe.env if recipe else ()), **dict(request.env)}
         return LaunchPlan(

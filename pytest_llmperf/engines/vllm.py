@@ -28,11 +28,10 @@ from .answers import as_object, as_text, as_whole, first_model
 from .arguments import Flag, merge, refuse
 from .base import Extras
 from .bytecode import kept_bytecode
-from .cookbook import Recipe
 from .counters import VLLM as COUNTERS
 from .counters import CounterNames
 from .naming import is_local, is_r1, is_tiny, start_timeout_s
-from .recipes import recipe_for
+from .recipes import recipe_of
 from .vllm_logs import CAUSES, PROGRESS
 
 _RESERVED = (
@@ -90,7 +89,7 @@ class VLLM:
         """See :meth:`Engine.plan`."""
         refuse(request.args, _RESERVED, abbreviated=True)
         on_cpu = placement.accelerator.vendor == "cpu"
-        recipe = _recipe(request, placement)
+        recipe = recipe_of(self.name, placement, request.args)
         flags = (*_flags(placement), *(recipe.flags if recipe else ()))
         base = self._environ if placement.environ is None else placement.environ
         env = {
@@ -171,12 +170,6 @@ def _flags(placement: Placement) -> tuple[Flag, ...]:
     if placement.accelerator.vendor == "cpu":
         flags += vllm_cpu.FLAGS
     return tuple(flags)
-
-
-def _recipe(request: ServerRequest, placement: Placement) -> Recipe | None:
-    """Tiny models are known by their name, others by what is loaded."""
-    model = placement.served_name if is_tiny(placement) else placement.model_path
-    return recipe_for("vllm", model, placement.accelerator, size=placement.size, args=request.args)
 
 
 def _env(placement: Placement) -> dict[str, str]:

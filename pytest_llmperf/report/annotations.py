@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from pytest_llmperf.metrics import units
 
-from .exports.figures import cleaned, short
+from .exports.figures import cleaned
+from .words import short
 
 MOST = 10
 _LONGEST = 2000

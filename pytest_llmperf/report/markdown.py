@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llmperf.metrics import units
-from pytest_llmperf.metrics.units import format_number, format_value
+from pytest_llmperf.metrics.units import format_value
 
-from .exports.figures import cleaned, short
+from .exports.figures import cleaned
+from .words import count, percent, short
 
 #: Bytes of a step's summary, and of a comment.
 SUMMARY_LIMIT = 2**20
@@ -133,7 +134,7 @@ def _head(document: Document) -> list[str]:
     ]
     lines = [MARK, f"## {_HEADS[document['verdict']]}", ""]
     if told:
-        lines += [f"{_count(sum(counts.values()), 'gate')}: {', '.join(told)}.", ""]
+        lines += [f"{count(sum(counts.values()), 'gate')}: {', '.join(told)}.", ""]
     if document["simulated"]:
         lines += [_SIMULATED, ""]
     if not document["complete"]:
@@ -178,7 +179,7 @@ def _passing(gates: Sequence[Gate]) -> list[str]:
         return []
     return [
         "<details>",
-        f"<summary>{_count(len(gates), 'gate')} passed</summary>",
+        f"<summary>{count(len(gates), 'gate')} passed</summary>",
         "",
         *_heading(_COLUMNS),
         *(_row(_cells(gate)) for gate in gates),
@@ -230,35 +231,28 @@ def _number(value: float | None, unit: str) -> str:
 def _limit(gate: Gate) -> str:
     if gate["kind"] == "regression":
         known = f" of {_number(gate['reference'], gate['unit'])}" * (gate["reference"] is not None)
-        return f"no loss of {_percent(gate['loss_to_catch'])}{known}"
+        return f"no loss of {percent(gate['loss_to_catch'])}{known}"
     sign = "≥" if gate["kind"] == "floor" else "≤"
     return f"{sign} {_number(gate['limit'], gate['unit'])}"
 
 
 def _difference(gate: Gate) -> str:
     if gate["kind"] != "regression":
-        return _percent(gate["difference"], signed=True)
+        return percent(gate["difference"], signed=True)
     if gate["loss"] is None:
         return "-"
-    return f"{_percent(abs(gate['loss']))} {'worse' if gate['loss'] > 0 else 'better'}"
+    return f"{percent(abs(gate['loss']))} {'worse' if gate['loss'] > 0 else 'better'}"
 
 
 def _interval(gate: Gate) -> str:
     """Of a limit, in the metric's unit; of a regression, how much was lost."""
     if gate["kind"] == "regression":
         low, high = gate["loss_low"], gate["loss_high"]
-        ends = [_percent(end, signed=True) for end in (low, high)]
+        ends = [percent(end, signed=True) for end in (low, high)]
         return "-" if low is None and high is None else f"{ends[0]} to {ends[1]} lost"
     low, high = gate["ci_low"], gate["ci_high"]
     ends = [_number(end, gate["unit"]) for end in (low, high)]
     return "-" if low is None and high is None else f"{ends[0]} to {ends[1]}"
-
-
-def _percent(fraction: float | None, *, signed: bool = False) -> str:
-    if fraction is None:
-        return "-"
-    plus = "+" if signed and fraction > 0 else ""
-    return f"{plus}{format_number(round(fraction * 100, 2), digits=3)} %"
 
 
 # --- what else went wrong --------------------------------------------------------------------
@@ -283,14 +277,10 @@ def _first(test: Mapping[str, Any]) -> str:
     return message.splitlines()[0] if message else "no message"
 
 
-def _left_out(count: int, one: str, many: str = "") -> list[str]:
-    if not count:
+def _left_out(number: int, one: str, many: str = "") -> list[str]:
+    if not number:
         return []
-    return [f"{_count(count, one, many)} not shown here, for want of room; the report has all.", ""]
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+    return [f"{count(number, one, many)} not shown here, for want of room; the report has all.", ""]
 
 
 # --- text of others --------------------------------------------------------------------------

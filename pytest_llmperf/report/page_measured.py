@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_llmperf.metrics import units
 
-from .page_words import anchor, count, quantity, rounded, short
+from .words import anchor, count, quantity, rounded, short
 
 Entry = Mapping[str, Any]
 
@@ -98,7 +98,7 @@ def _or_some(tokens: int | None) -> str:
 def _run(run: Entry) -> list[str]:
     metrics = run["metrics"]
     return [
-        (run["started_at"] or "")[11:19] or "–",
+        (run["started_at"] or "")[11:19] or "-",
         run["side"],
         "" if run["pair"] is None else str(run["pair"] + 1),
         str(run["index"] + 1),
@@ -107,7 +107,7 @@ def _run(run: Entry) -> list[str]:
             for name in ("output_throughput", "ttft_p50", "ttft_p95", "tpot_mean", "e2e_mean")
         ),
         f"{run['requests']['succeeded']}/{_or_some(run['requests']['sent'])}",
-        f"{run['client']['cpu_share']:.0%}" if run["client"] else "–",
+        f"{run['client']['cpu_share']:.0%}" if run["client"] else "-",
         "valid" if run["valid"] else "; ".join(run["invalid_reasons"]) or "invalid",
     ]
 
@@ -115,4 +115,4 @@ def _run(run: Entry) -> list[str]:
 def _figure(value: Any, name: str) -> str:
     if isinstance(value, Mapping):
         return "unbounded"
-    return "–" if value is None else rounded(value, 1 if units.row_of(name).unit == "1" else 4)
+    return "-" if value is None else rounded(value, 1 if units.row_of(name).unit == "1" else 4)

@@ -11,7 +11,7 @@ from pytest_llmperf.metrics import units
 
 from .intervals import Strip, strip_of
 from .page_measured import RUN_HEADINGS, MeasurementView, measurements
-from .page_words import anchor, count, percent, quantity, rounded, short
+from .words import anchor, count, percent, quantity, rounded, short
 
 Entry = Mapping[str, Any]
 
@@ -233,7 +233,7 @@ def _wanted(gate: Entry) -> str:
 def _change(gate: Entry) -> str:
     if gate["kind"] == "regression":
         if gate["loss"] is None:
-            return "–"
+            return "-"
         return f"{percent(abs(gate['loss']))} {'worse' if gate['loss'] > 0 else 'better'}"
     return percent(gate["difference"], signed=True)
 
@@ -253,8 +253,8 @@ def _sweep(sweep: Entry) -> Entry:
     rows = [
         [
             rounded(point["load"]),
-            "–" if point["throughput"] is None else rounded(point["throughput"]),
-            "–" if point["per_user"] is None else rounded(point["per_user"]),
+            "-" if point["throughput"] is None else rounded(point["throughput"]),
+            "-" if point["per_user"] is None else rounded(point["per_user"]),
             percent(point["attainment"]),
             {True: "yes", False: "no", None: ""}[point["within"]],
         ]

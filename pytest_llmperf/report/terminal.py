@@ -9,6 +9,8 @@ from typing import Any
 from pytest_llmperf.metrics import units
 from pytest_llmperf.metrics.units import format_number, format_value
 
+from .words import count, percent, short
+
 WIDTH = 80
 _LEAST_NAME = 10
 _FIGURES = ("throughput", "per_user")
@@ -45,8 +47,8 @@ def server_lines(document: Document) -> list[str]:
     if not servers:
         return []
     launched = sum(launch["launched"] for server in servers for launch in server["launches"])
-    shown = _count(len(servers), "server")
-    lines = [f"{_count(launched, 'launch', 'launches')} for {shown}" if launched else shown]
+    shown = count(len(servers), "server")
+    lines = [f"{count(launched, 'launch', 'launches')} for {shown}" if launched else shown]
     for server in servers:
         lines += _wrapped(_server_line(server))
         if server.get("recipe"):
@@ -67,7 +69,7 @@ def _server_line(server: Mapping[str, Any]) -> str:
     if any(not launch["launched"] for launch in launches):
         parts.append(f"attached at {launches[-1]['url']}")
     if failed := sum(launch["failure"] is not None for launch in launches):
-        parts.append(f"{_count(failed, 'launch', 'launches')} failed")
+        parts.append(f"{count(failed, 'launch', 'launches')} failed")
     if server["simulated"]:
         parts.append("SIMULATED")
     return " | ".join(parts)
@@ -78,7 +80,7 @@ def _seconds(took: Sequence[float]) -> str:
     few = took if len(took) <= _FEW_TIMES else (min(took), max(took))
     shown = [format_number(each, digits=3) for each in few]
     if few is not took:
-        return f"{shown[0]} to {shown[1]} s ({_count(len(took), 'launch', 'launches')})"
+        return f"{shown[0]} to {shown[1]} s ({count(len(took), 'launch', 'launches')})"
     return ", ".join(f"{each} s" for each in shown)
 
 
@@ -98,7 +100,7 @@ def measurement_table(document: Document) -> list[str]:
 def _measurement_row(entry: Mapping[str, Any]) -> list[str]:
     asked = entry["workload"]["asked"]
     shape = f"{asked['input_tokens']}/{asked['output_tokens']} x{asked['concurrency']}"
-    lines = [_short(entry["test"]), f"{asked['name']} {shape}"]
+    lines = [short(entry["test"]), f"{asked['name']} {shape}"]
     if any(run["side"] == "reference" for run in entry["runs"]):
         lines.append("the reference")
     if entry["simulated"]:
@@ -107,7 +109,7 @@ def _measurement_row(entry: Mapping[str, Any]) -> list[str]:
     ok = sum(run["requests"]["succeeded"] for run in valid)
     sent = sum(run["requests"]["sent"] for run in valid)
     left_out = len(entry["runs"]) - len(valid)
-    requests = f"{ok}/{sent}" + (f"\n{_count(left_out, 'run')} invalid" if left_out else "")
+    requests = f"{ok}/{sent}" + (f"\n{count(left_out, 'run')} invalid" if left_out else "")
     names = ("ttft_p50", "ttft_p95", "tpot_mean", "output_throughput")
     return ["\n".join(lines), *(_summary(entry, name) for name in names), requests]
 
@@ -125,7 +127,7 @@ def _summary(entry: Mapping[str, Any], name: str) -> str:
 def sweep_lines(sweep: Mapping[str, Any]) -> list[str]:
     """One row per load, the highest and the knee marked, and how the search ended."""
     unit = "requests in flight" if sweep["over"] == "concurrency" else "requests per second"
-    name = f"{_short(sweep['test'])}: " if sweep["test"] else ""
+    name = f"{short(sweep['test'])}: " if sweep["test"] else ""
     throughput = f"{units.spoken(sweep['throughput_metric'])} in tok/s"
     lines = textwrap.wrap(f"{name}sweep over {sweep['over']} ({unit}), {throughput}", WIDTH)
     if sweep["objectives"]:
@@ -165,7 +167,7 @@ def _sweep_row(
     load = point["load"]
     marks = ", ".join(mark for mark in ("highest", "knee") if sweep[mark] == load)
     judged = {True: "yes", False: "no", None: "undecided" if point["reason"] else ""}
-    last = [_percent(point["attainment"])] if sweep["objectives"] else []
+    last = [percent(point["attainment"])] if sweep["objectives"] else []
     words = [judged[point["within"]], f"<- {marks}" if marks else ""]
     return [
         format_number(load),
@@ -186,7 +188,7 @@ def _worst(value: Any) -> str:
 def noise_table(document: Document) -> list[str]:
     """What calibrations found: a row for each metric whose reach was asked for."""
     rows = [
-        [f"{_short(entry['test'])}\n{units.spoken(name)}", *_noise_cells(found), _kinds(found)]
+        [f"{short(entry['test'])}\n{units.spoken(name)}", *_noise_cells(found), _kinds(found)]
         for entry in document["noise"]
         for name, found in entry["metrics"].items()
         if found["detectable_loss"] is not None
@@ -196,7 +198,7 @@ def noise_table(document: Document) -> list[str]:
 
 def _noise_cells(found: Mapping[str, Any]) -> list[str]:
     names = ("run_sigma", "launch_sigma", "pair_sigma", "detectable_loss")
-    return [_percent(found[name]) for name in names]
+    return [percent(found[name]) for name in names]
 
 
 def _kinds(found: Mapping[str, Any]) -> str:
@@ -214,7 +216,7 @@ def gate_table(document: Document) -> list[str]:
 
 
 def _gate_row(gate: Mapping[str, Any], simulated: set[str]) -> list[str]:
-    name = f"{_short(gate['test'])}\n{units.spoken(gate['metric'])}"
+    name = f"{short(gate['test'])}\n{units.spoken(gate['metric'])}"
     if gate["measurement"] in simulated:
         name += "\nSIMULATED"
     return [
@@ -222,7 +224,7 @@ def _gate_row(gate: Mapping[str, Any], simulated: set[str]) -> list[str]:
         _number(gate["observed"], gate["unit"]),
         _demand(gate),
         _difference(gate),
-        _percent(gate["detectable_loss"]),
+        percent(gate["detectable_loss"]),
         _word(gate),
     ]
 
@@ -233,7 +235,7 @@ def _number(value: float | None, unit: str) -> str:
 
 def _demand(gate: Mapping[str, Any]) -> str:
     if gate["kind"] == "regression":
-        return f"no loss\nof {_percent(gate['loss_to_catch'])}"
+        return f"no loss\nof {percent(gate['loss_to_catch'])}"
     sign = ">=" if gate["kind"] == "floor" else "<="
     number = _number(gate["limit"], gate["unit"])
     if gate["observed"] is not None:  # its unit stands beside it already
@@ -244,7 +246,7 @@ def _demand(gate: Mapping[str, Any]) -> str:
 def _difference(gate: Mapping[str, Any]) -> str:
     if gate["kind"] == "regression":
         return _loss(gate)
-    shown = _percent(gate["difference"], signed=True)
+    shown = percent(gate["difference"], signed=True)
     if gate["ci_low"] is None or gate["ci_high"] is None or not gate["limit"]:
         return shown
     low, high = (100 * (gate[end] / gate["limit"] - 1) for end in ("ci_low", "ci_high"))
@@ -256,18 +258,11 @@ def _loss(gate: Mapping[str, Any]) -> str:
     if gate["loss"] is None:
         return "-"
     word = "worse" if gate["loss"] > 0 else "better"
-    shown = f"{_percent(abs(gate['loss']))} {word}"
+    shown = f"{percent(abs(gate['loss']))} {word}"
     if gate["loss_low"] is None or gate["loss_high"] is None:
         return shown
     low, high = (100 * gate[end] for end in ("loss_low", "loss_high"))
     return f"{shown}\n{low:+.1f}..{high:+.1f} lost"
-
-
-def _percent(fraction: float | None, *, signed: bool = False) -> str:
-    if fraction is None:
-        return "-"
-    plus = "+" if signed and fraction > 0 else ""
-    return f"{plus}{format_number(round(fraction * 100, 2), digits=3)} %"
 
 
 def _word(gate: Mapping[str, Any]) -> str:
@@ -284,7 +279,7 @@ def reason_lines(document: Document) -> list[str]:
     lines: list[str] = []
     for gate in document["gates"]:
         if gate["verdict"] != "pass" and gate["test"] in quiet:
-            lines += _wrapped(f"{_short(gate['test'])}: {gate['reason']}")
+            lines += _wrapped(f"{short(gate['test'])}: {gate['reason']}")
     return lines
 
 
@@ -295,7 +290,7 @@ def quality_lines(document: Document) -> list[str]:
     """What servers said that is worth hearing of: outputs that differ between the two sides,
     answers to questions, responses without any text."""
     lines = [
-        f"{_short(entry['test'])}: {line}"
+        f"{short(entry['test'])}: {line}"
         for entry in document["quality"]
         for line in (*_score(entry), *entry["lines"])
     ]
@@ -305,7 +300,7 @@ def quality_lines(document: Document) -> list[str]:
         if empty:
             answered = sum(run["answered"] for run in found)
             told = f"{empty} of {answered} responses came without any text"
-            lines.append(f"{_short(entry['test'])}: {told}")
+            lines.append(f"{short(entry['test'])}: {told}")
     shown = [line for text in dict.fromkeys(lines) for line in _wrapped(text)]
     return ["outputs:", *shown] if shown else []
 
@@ -330,9 +325,9 @@ def problem_lines(document: Document) -> list[str]:
     for outcome, words in _PROBLEMS.items():
         tests = [test for test in document["tests"] if test["outcome"] == outcome]
         if tests:
-            lines.append(f"{_count(len(tests), 'test')} {words}:")
+            lines.append(f"{count(len(tests), 'test')} {words}:")
             for test in tests:
-                lines += _wrapped(f"{_short(test['test'])}: {_first(test)}")
+                lines += _wrapped(f"{short(test['test'])}: {_first(test)}")
     if not document["complete"]:
         lines.append("INCOMPLETE: the session was interrupted, or results were lost.")
     return lines
@@ -370,12 +365,6 @@ def _aligned(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> list[str]
     return [head, "-" * max(map(len, (head, *body))), *body]
 
 
-def _short(test: str) -> str:
-    """A test's name without its file and class; parameters may hold "::" themselves."""
-    head, bracket, parameters = test.partition("[")
-    return head.rsplit("::", 1)[-1] + bracket + parameters
-
-
 def _clip(text: str, width: int) -> str:
     """``text`` with each line cut to ``width``."""
     return "\n".join(_clip_line(line, width) for line in text.splitlines())
@@ -394,7 +383,3 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(
         text, WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
     )
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"

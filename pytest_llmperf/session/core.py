@@ -6,14 +6,11 @@ import math
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from pytest_llmperf.accelerators.detect import detect
 from pytest_llmperf.declared import workload_from
 from pytest_llmperf.engines.base import Engine
-from pytest_llmperf.engines.nodes import check_nodes
-from pytest_llmperf.engines.parallel import Parallel, parallel_of
 from pytest_llmperf.engines.registry import resolve
 from pytest_llmperf.errors import ClientError, UsageMistake
 from pytest_llmperf.expectations import Expectation
@@ -21,7 +18,6 @@ from pytest_llmperf.gates.design import Prior
 from pytest_llmperf.records import (
     Accelerator,
     Api,
-    Device,
     LaunchRecord,
     NoiseProfile,
     RegressionGate,
@@ -30,13 +26,12 @@ from pytest_llmperf.records import (
     Verdict,
     Workload,
 )
-from pytest_llmperf.redact import redact_text
 from pytest_llmperf.settings import Settings
 
 from .block import Block
 from .built import build_reference
 from .conclusions import Conclusions
-from .devices import Allotment, allot, planned_words, visible_in
+from .devices import Allotment
 from .duel import Duel, Rules
 from .handle import LlmPerf, ServerHandle
 from .judge import Bench, select_here, unmeasured
@@ -45,7 +40,7 @@ from .limits_from import Elsewhere, gone
 from .limits_from import told as limits_told
 from .measurement import Measurement
 from .memory import Here, Memory
-from .nodes import Nodes
+from .placing import Placing, remote
 from .planning import USUAL, Asked, Premises, plan_lines, reach
 from .progress import Progress
 from .surroundings import Surroundings
@@ -83,8 +78,7 @@ class PerfSession:
         self._planned: dict[ServerRequest, list[Workload]] = {}
         self._gates: dict[ServerRequest, dict[Workload, list[RegressionGate]]] = {}
         self._statistics: tuple[str, ...] = ()
-        self._accelerators: dict[tuple[str | None, tuple[tuple[str, str], ...]], Accelerator] = {}
-        self._allotments: dict[ServerRequest, Allotment] = {}
+        self._placing = Placing(settings, self.engine)
 
     # --- planning ---------------------------------------------------------------------------
 
@@ -111,7 +105,7 @@ class PerfSession:
         each other, an API that the engine does not have, devices that are not here."""
         self.conclusions.running = expectation.nodeid
         self._check_api(expectation)
-        self._check_devices(expectation.server)
+        self._placing.check(expectation.server)
         if expectation.server is not None and expectation.limits:
             select_here(expectation, self.accelerator(expectation.server))
 
@@ -121,33 +115,6 @@ class PerfSession:
         self._check_engine(expectation.server, expectation.workload.api)
         if expectation.regressions and expectation.server.reference is not None:
             self._check_engine(expectation.server.reference, expectation.workload.api)
-
-    def _check_devices(self, request: ServerRequest | None) -> None:
-        if request is None or request.url is not None:
-            return
-        parallel = parallel_of(request.engine, request.args)
-        many = parallel is not None and parallel.devices > 1
-        if many or request.devices is not None or request.nodes is not None:
-            self._allotment(request)
-        self._check_devices(request.reference)
-
-    def _parallel(self, request: ServerRequest, words: Sequence[str]) -> Parallel | None:
-        """How the server of a command line is spread, over the nodes that are asked for."""
-        parallel = parallel_of(request.engine, words)
-        if request.nodes is None:
-            return parallel
-        if self.settings.side_by_side:
-            raise UsageMistake(
-                f"llm_server(nodes={request.nodes}): a server of several ranks cannot be held "
-                "still as a whole; leave --llmperf-side-by-side out."
-            )
-        self._nodes.check(request)
-        check_nodes(request.engine, request.nodes, request.args, parallel)
-        return parallel and replace(parallel, nodes=request.nodes)
-
-    @property
-    def _nodes(self) -> Nodes:
-        return Nodes(hosts=self.settings.hosts, command=self.settings.node_command)
 
     def _check_engine(self, request: ServerRequest, api: Api) -> None:
         engine = self.engine(request.engine)
@@ -198,7 +165,7 @@ class PerfSession:
             side_by_side=self.settings.side_by_side,
             budget_s=self.settings.budget_s,
             devices=lambda request: self.accelerator_to_report(request).count,
-            check=self._check_devices,
+            check=self._placing.check,
         )
 
     # --- running ----------------------------------------------------------------------------
@@ -219,7 +186,7 @@ class PerfSession:
         api_key: str | None,
         like: Allotment | None = None,
     ) -> Block:
-        allotment = None if request.url else self._allotment(request)
+        allotment = None if request.url else self._placing.allotment(request)
         if allotment and like:
             allotment = allotment.as_many_as(like)
         return Block(
@@ -277,29 +244,12 @@ class PerfSession:
         """What a request runs on, of the devices here those that it is given; ``remote`` for an
         endpoint unless stated. Without a request, all that is here."""
         if request is None:
-            return self._detected(self.settings.accelerator)
+            return self._placing.detected(self.settings.accelerator)
         if request.url is not None:
-            return _remote(request.url, request.accelerator)
+            return remote(request.url, request.accelerator)
         if request in self._blocks:
             return self._blocks[request].accelerator
-        return self._allotment(request).usual
-
-    def _detected(self, wanted: str | None, env: Mapping[str, str] | None = None) -> Accelerator:
-        """The devices that a server with ``env`` laid over this process's would see; asked once."""
-        key = (wanted, tuple(sorted((env or {}).items())))
-        if key not in self._accelerators:
-            self._accelerators[key] = detect(wanted, env={**os.environ, **(env or {})})
-        return self._accelerators[key]
-
-    def _allotment(self, request: ServerRequest) -> Allotment:
-        """The devices that a server to be launched may be given."""
-        if request not in self._allotments:
-            found = self._detected(request.accelerator, visible_in(request))
-            ranks = 1 if self.settings.hosts else request.nodes or 1
-            words = planned_words(self.engine(request.engine), request, found, ranks=ranks)
-            parallel = self._parallel(request, words)
-            self._allotments[request] = allot(request, found, parallel, os.environ, ranks=ranks)
-        return self._allotments[request]
+        return self._placing.allotment(request).usual
 
     def perf(self, server: ServerHandle, expectation: Expectation) -> LlmPerf:
         """What the ``llm_perf`` fixture of a test is."""
@@ -400,17 +350,10 @@ class PerfSession:
             prices=self.settings.prices,
             client_processes=self.settings.client_processes,
             pin=self.settings.pin,
-            nodes=self._nodes,
+            nodes=self._placing.nodes,
             subjects=self.memory is not None,
             fingerprints=self.settings.mode == "on" and self.settings.quality != "off",
             questions=self.settings.questions if self.settings.mode == "on" else (),
             remember=lambda record: self.launches.append(record),
             measured=self.conclusions.keep_launch,
         )
-
-
-def _remote(url: str, stated: str | None) -> Accelerator:
-    """An endpoint's hardware: what the user states, else unknown."""
-    shown = redact_text(url)
-    device = Device(vendor="remote", product=stated or "remote endpoint", index=0, uuid=shown)
-    return Accelerator(devices=(device,), source="stated" if stated else "attached")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import urlsplit
 
-from pytest_llmperf.settings import API_KEY_VARIABLE, REFERENCE_API_KEY_VARIABLE
+from pytest_llmperf.server_options import API_KEY_VARIABLE, REFERENCE_API_KEY_VARIABLE
 
 _PORTS = {"http": 80, "https": 443}
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pytest_llmperf.accelerators.base import alike, visible
 from pytest_llmperf.engines.sim import Sim
 from pytest_llmperf.records import Device
-from pytest_llmperf.session import core
+from pytest_llmperf.session import placing
 
 GPUS = [Device(vendor="nvidia", product="Big One", index=i, uuid=f"GPU-{i}") for i in range(4)]
 
@@ -27,7 +27,7 @@ class Spread(Sim):
 
 
 def pytest_configure(config):
-    core.detect = lambda wanted=None, env=None: alike(
+    placing.detect = lambda wanted=None, env=None: alike(
         visible(GPUS, (env or {}).get("CUDA_VISIBLE_DEVICES")), "test"
     )
 

@@ -11,8 +11,9 @@ from pytest_llmperf.declared import server_from
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.expectations import request_from_mark
 from pytest_llmperf.records import MERGE_BASE, ServerRequest
+from pytest_llmperf.server_options import ReferenceOptions
 from pytest_llmperf.session.comparison import described
-from pytest_llmperf.settings import ReferenceOptions, Settings
+from pytest_llmperf.settings import Settings
 
 
 def settings(**changes: Any) -> Settings:

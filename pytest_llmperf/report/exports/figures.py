@@ -128,12 +128,6 @@ def accelerator_of(document: Document) -> Entry | None:
     return known[0] if len(known) == 1 else None
 
 
-def short(test: str) -> str:
-    """A test's name without its file and class; parameters may hold "::" themselves."""
-    head, bracket, parameters = test.partition("[")
-    return head.rsplit("::", 1)[-1] + bracket + parameters
-
-
 def shortened(text: str) -> str:
     """``text`` on one line, without anything that a terminal or a text's direction heeds, and not
     longer than a chart's name may be."""

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pytest_llmperf.report.words import short
+
 from .figures import (
     Document,
     Entry,
@@ -23,7 +25,6 @@ from .figures import (
     figures,
     json_text,
     load_of,
-    short,
     shortened,
 )
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from pytest_llmperf.redact import is_secret
+from pytest_llmperf.server_options import API_KEY_VARIABLE, REFERENCE_API_KEY_VARIABLE
 from pytest_llmperf.session.keys import ApiKeys
-from pytest_llmperf.settings import API_KEY_VARIABLE, REFERENCE_API_KEY_VARIABLE
 
 OWN = ApiKeys(own="mine")
 BOTH = ApiKeys(own="mine", reference="theirs")

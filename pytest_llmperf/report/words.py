@@ -1,4 +1,4 @@
-"""Numbers and names as the page writes them."""
+"""Numbers and names as people read them in a report."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ def short(test: str) -> str:
 
 
 def percent(fraction: float | None, *, signed: bool = False) -> str:
+    """A fraction in percent; "-" where there is none."""
     if fraction is None:
-        return "–"
+        return "-"
     plus = "+" if signed and fraction > 0 else ""
     return f"{plus}{format_number(round(fraction * 100, 2), digits=3)} %"
 
 
 def quantity(value: float | None, unit: str) -> str:
-    return "–" if value is None else format_value(value, unit)
+    return "-" if value is None else format_value(value, unit)
 
 
 def rounded(value: float, digits: int = 4) -> str:

@@ -1,0 +1,82 @@
+"""Which devices a server of this session runs on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from pytest_llmperf.accelerators.detect import detect
+from pytest_llmperf.engines.base import Engine
+from pytest_llmperf.engines.nodes import check_nodes
+from pytest_llmperf.engines.parallel import Parallel, parallel_of
+from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.records import Accelerator, Device, ServerRequest
+from pytest_llmperf.redact import redact_text
+from pytest_llmperf.settings import Settings
+
+from .devices import Allotment, allot, planned_words, visible_in
+from .nodes import Nodes
+
+
+class Placing:
+    """What is here, asked once, and what of it each request may be given."""
+
+    def __init__(self, settings: Settings, engine: Callable[[str], Engine]) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._accelerators: dict[tuple[str | None, tuple[tuple[str, str], ...]], Accelerator] = {}
+        self._allotments: dict[ServerRequest, Allotment] = {}
+
+    def check(self, request: ServerRequest | None) -> None:
+        """Raise UsageMistake for devices or nodes that are not here, before any launch."""
+        if request is None or request.url is not None:
+            return
+        parallel = parallel_of(request.engine, request.args)
+        many = parallel is not None and parallel.devices > 1
+        if many or request.devices is not None or request.nodes is not None:
+            self.allotment(request)
+        self.check(request.reference)
+
+    def _parallel(self, request: ServerRequest, words: Sequence[str]) -> Parallel | None:
+        """How the server of a command line is spread, over the nodes that are asked for."""
+        parallel = parallel_of(request.engine, words)
+        if request.nodes is None:
+            return parallel
+        if self._settings.side_by_side:
+            raise UsageMistake(
+                f"llm_server(nodes={request.nodes}): a server of several ranks cannot be held "
+                "still as a whole; leave --llmperf-side-by-side out."
+            )
+        self.nodes.check(request)
+        check_nodes(request.engine, request.nodes, request.args, parallel)
+        return parallel and replace(parallel, nodes=request.nodes)
+
+    @property
+    def nodes(self) -> Nodes:
+        """Where the ranks of a server over several nodes run."""
+        return Nodes(hosts=self._settings.hosts, command=self._settings.node_command)
+
+    def detected(self, wanted: str | None, env: Mapping[str, str] | None = None) -> Accelerator:
+        """The devices that a server with ``env`` laid over this process's would see; asked once."""
+        key = (wanted, tuple(sorted((env or {}).items())))
+        if key not in self._accelerators:
+            self._accelerators[key] = detect(wanted, env={**os.environ, **(env or {})})
+        return self._accelerators[key]
+
+    def allotment(self, request: ServerRequest) -> Allotment:
+        """The devices that a server to be launched may be given."""
+        if request not in self._allotments:
+            found = self.detected(request.accelerator, visible_in(request))
+            ranks = 1 if self._settings.hosts else request.nodes or 1
+            words = planned_words(self._engine(request.engine), request, found, ranks=ranks)
+            parallel = self._parallel(request, words)
+            self._allotments[request] = allot(request, found, parallel, os.environ, ranks=ranks)
+        return self._allotments[request]
+
+
+def remote(url: str, stated: str | None) -> Accelerator:
+    """An endpoint's hardware: what the user states, else unknown."""
+    shown = redact_text(url)
+    device = Device(vendor="remote", product=stated or "remote endpoint", index=0, uuid=shown)
+    return Accelerator(devices=(device,), source="stated" if stated else "attached")
