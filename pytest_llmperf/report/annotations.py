@@ -21,8 +21,9 @@ from .words import short
 MOST = 10
 _LONGEST = 2000
 _LONGEST_TITLE = 200
-#: "floor set in tests/x.py:7": the place is at the end, and its path may hold blanks.
-_PLACE = re.compile(r"^(?:.*\bset in )?(?P<file>[^\n]+?):(?P<line>\d+)$")
+#: "floor set in tests/x.py:7 at main (1a2b3c4d)": the place is at the end, but for the commit that
+#: --llmperf-limits-from took it from, and its path may hold blanks.
+_PLACE = re.compile(r"^(?:.*\bset in )?(?P<file>[^\n]+?):(?P<line>\d+)(?: at .+ \([0-9a-f]{8}\))?$")
 _BROKEN = ("broken", "could_not_measure")
 
 Kind = Literal["error", "warning"]

@@ -27,16 +27,26 @@ COMMENT_LIMIT = 65_536
 MARK = "<!-- pytest-llmperf -->"
 _LONGEST = 300
 _LONGEST_REASON = 1000
+#: Characters of a test's name in a table: those that need no break, and the most.
+_ONE_LINE, _LONGEST_NAME = 24, 120
 _MOST_LISTED = 20
 #: Servers and accelerators that are named in the head.
 _FEW = 3
 _SAFE = re.compile(r"[A-Za-z0-9 .,;()/%+='\-]")
+#: The other characters of ASCII, by what stands for them; see :func:`prose`.
+_INERT = {
+    number: f"&#{number};{'&#8203;' if chr(number) in '@#' else ''}"
+    for number in range(128)
+    if not _SAFE.match(chr(number))
+}
 _HEADS = {
     "fail": "❌ pytest-llmperf: FAIL",
     "inconclusive": "⚠️ pytest-llmperf: inconclusive",
     "pass": "✅ pytest-llmperf: pass",
     "none": "pytest-llmperf: nothing to judge",
 }
+#: Lines of a table before its first row.
+_ABOVE_ROWS = 2
 _COLUMNS = ("gate", "value", "limit", "difference", "interval")
 _WORDS = {"broken": "broken", "could_not_measure": "could not be measured"}
 _SIMULATED = "**SIMULATED**: these figures come from the simulator and describe no hardware."
@@ -52,31 +62,24 @@ def files(document: Document, path: Path) -> dict[Path, str]:
 
 def markdown(document: Document, *, limit: int) -> str:
     """The report in at most ``limit`` bytes of GitHub's Markdown; 2,000 are enough for its head."""
-    head = _head(document)
     gates = _gates(document)
     bad = sorted((gate for gate in gates if gate["verdict"] != "pass"), key=_badness)
     good = [gate for gate in gates if gate["verdict"] == "pass"]
-    for reasons, passing in ((True, True), (True, False), (False, False)):
-        parts = [*head, *_table(bad, reasons=reasons), *_troubles(document)]
-        parts += _passing(good) if passing else _left_out(len(good), "passing gate")
-        text = _joined(parts)
+    head, troubles = _head(document), _troubles(document)
+    table, terse = _table(bad, reasons=True), _table(bad, reasons=False)
+    uncounted = _left_out(len(good), "passing gate")
+    for rows, passing in ((table, _passing(good)), (table, uncounted), (terse, uncounted)):
+        text = _joined([*head, *rows, *troubles, *passing])
         if _size(text) <= limit:
             return text
-    return _fitted(head, bad, len(good), document, limit)
 
+    untold = _left_out(len(troubles[:-1]), "problem beside gates", "problems beside gates")
 
-def _fitted(
-    head: Sequence[str], bad: Sequence[Gate], passing: int, document: Document, limit: int
-) -> str:
-    """As many rows as there is room for, the worst first; troubles only where all fit."""
+    def with_rows(shown: int) -> str:
+        missing = _left_out(len(bad) - shown, "gate that did not pass", "gates that did not pass")
+        return _joined([*head, *_first_rows(terse, shown), *missing, *untold, *uncounted])
 
-    def with_rows(count: int) -> str:
-        left = _left_out(len(bad) - count, "gate that did not pass", "gates that did not pass")
-        troubles = _troubles(document) if count == len(bad) else []
-        rows = _table(bad[:count], reasons=False)
-        return _joined([*head, *rows, *left, *troubles, *_left_out(passing, "passing gate")])
-
-    return with_rows(_most(len(bad), lambda count: _size(with_rows(count)) <= limit))
+    return with_rows(_most(len(bad), lambda shown: _size(with_rows(shown)) <= limit))
 
 
 def _most(count: int, fits: Callable[[int], bool]) -> int:
@@ -174,6 +177,11 @@ def _table(gates: Sequence[Gate], *, reasons: bool) -> list[str]:
     ]
 
 
+def _first_rows(table: Sequence[str], number: int) -> list[str]:
+    """``table`` with no more than ``number`` rows."""
+    return [*table[: _ABOVE_ROWS + number], ""] if number else []
+
+
 def _passing(gates: Sequence[Gate]) -> list[str]:
     if not gates:
         return []
@@ -206,13 +214,23 @@ def _verdict(gate: Gate) -> str:
 
 def _cells(gate: Gate) -> list[str]:
     return [
-        f"{_spoken(gate['metric'])}<br>{code(short(gate['test']))}"
+        f"{_spoken(gate['metric'])}<br>{_name(short(gate['test']))}"
         + "<br>SIMULATED" * gate["simulated"],
         _number(gate["observed"], gate["unit"]),
         _limit(gate),
         _difference(gate),
         _interval(gate),
     ]
+
+
+def _name(test: str) -> str:
+    """In a table's narrow column: what is long may be broken where words in it end, and loses its
+    middle, for its beginning and its parameters tell it apart."""
+    if len(test) <= _ONE_LINE:
+        return code(test)
+    half = _LONGEST_NAME // 2
+    shown = test if len(test) <= _LONGEST_NAME else f"{test[:half]}…{test[-half:]}"
+    return re.sub(r"(&#95;|&#91;|[/-])", r"\1<wbr>", code(shown)).replace("</<wbr>", "</")
 
 
 def _reason(gate: Gate, *, told: bool) -> list[str]:
@@ -301,11 +319,4 @@ def prose(text: str, *, longest: int = _LONGEST) -> str:
     clean = cleaned(text[: 4 * longest])
     shown = clean if len(clean) <= longest else f"{clean[: longest - 1]}…"
     # GitHub makes links of what begins so, without any sign before it.
-    return "".join(map(_inert, shown)).replace("www.", "www&#46;")
-
-
-def _inert(character: str) -> str:
-    if _SAFE.match(character) or not character.isascii():
-        return character
-    apart = "&#8203;" if character in "@#" else ""
-    return f"&#{ord(character)};{apart}"
+    return shown.translate(_INERT).replace("www.", "www&#46;")

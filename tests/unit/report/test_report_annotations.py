@@ -61,6 +61,7 @@ def test_a_hole_is_an_error_and_noise_a_warning(document: dict[str, Any]) -> Non
     [
         ("tests/x.py:7", "tests/x.py", "7"),
         ("floor set in a b/x.py:12", "a b/x.py", "12"),
+        ("floor set in x.py:12 at origin/a b:3 (1a2b3c4d)", "x.py", "12"),
         ("nowhere", None, None),
         ("", None, None),
     ],

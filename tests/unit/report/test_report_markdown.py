@@ -30,7 +30,7 @@ HOSTILE = [
     "| --- | --- |\n\n## heading",
 ]
 #: Tags that this package writes itself.
-OURS = re.compile(r"<!-- pytest-llmperf -->|</?(?:code|details|summary|br)>")
+OURS = re.compile(r"<!-- pytest-llmperf -->|</?(?:code|details|summary|br)>|<wbr>")
 
 
 @pytest.fixture
@@ -95,6 +95,18 @@ def test_a_regression_tells_its_loss_and_interval(document: dict[str, Any]) -> N
     assert "+4.7 % to +7.5 % lost" in row
 
 
+def test_a_long_name_can_be_broken_and_keeps_both_its_ends(document: dict[str, Any]) -> None:
+    document["gates"][0]["test"] = f"t.py::test_{'long_' * 60}[fp8-32]"
+    row = rows(markdown(document, limit=COMMENT_LIMIT))[2]
+    name = re.findall(r"<code>.*?</code>", row)[0]
+    shown = html.unescape(re.sub(r"<[a-z/]+>", "", name))
+    assert shown.startswith("test_long_")
+    assert "…" in shown
+    assert shown.endswith("_[fp8-32]")
+    assert len(shown) < 130
+    assert max(map(len, html.unescape(name.removesuffix("</code>")).split("<wbr>"))) < 20
+
+
 def test_an_expected_failure_is_told_as_one_and_comes_last(document: dict[str, Any]) -> None:
     document["tests"][0]["outcome"] = "xfailed"
     document["gates"][1] |= {"test": "other"}
@@ -149,6 +161,41 @@ def test_what_is_lost_first_is_what_passes_then_reasons_then_rows(
     assert {stage[:2] for stage in stages} == {(True, True), (False, True), (False, False)}
     assert stages[-1][2] < 20
     assert all(shown == 20 for passing, reasons, shown in stages if reasons)
+
+
+LONG_NAME = "test_推理_réponse_🚀" + "αβγδ_" * 60
+LONG_REASON = "−10.4 % under floor: 1,612 < 1,800 tok/s on ハードウェア 🚀 | `x` <b> @me " * 40
+
+
+@pytest.mark.parametrize("limit", [COMMENT_LIMIT, SUMMARY_LIMIT, 3000])
+@pytest.mark.parametrize("problems", [0, 30])
+def test_two_thousand_long_names_and_reasons_are_cut_between_rows(
+    document: dict[str, Any], limit: int, problems: int
+) -> None:
+    many(document, 2000, 0)
+    for at, gate in enumerate(document["gates"]):
+        gate |= {"test": f"t.py::{LONG_NAME}[{at}]", "reason": LONG_REASON}
+    document["problems"] = [LONG_REASON] * problems
+    text = markdown(document, limit=limit)
+    assert len(text.encode()) <= limit
+    assert limit - len(text.encode()) < 2000, "one more row would not have fitted"
+    found = rows(text)
+    for row in found:
+        assert row.endswith(" |")
+        assert row.count("|") == found[0].count("|")
+        assert row.count("<code>") == row.count("</code>")
+        assert not re.search(r"&(?!#\d+;)", row), "a reference is whole"
+    told = f"{2000 - len(found[2:]):,} gates that did not pass not shown here"
+    assert told in text
+    # One line more than is listed tells how many are not; each is one of what cannot be shown.
+    assert ("21 problems beside gates not shown here" in text) is (problems > 0)
+
+
+def test_problems_that_alone_do_not_fit_are_counted(document: dict[str, Any]) -> None:
+    document["problems"] = ["x" * 1000] * 9
+    text = markdown(document, limit=4000)
+    assert len(rows(text)) == 4
+    assert "9 problems beside gates not shown here" in text
 
 
 def test_a_megabyte_in_every_field_fits(document: dict[str, Any]) -> None:
