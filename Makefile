@@ -12,7 +12,7 @@ UV_VERSION := 0.13.9
 export UV_COMPILE_BYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint format contracts wheel clean
+.PHONY: help demo test quick faults lint format contracts engines wheel clean
 
 help:
 	@echo "make demo    start real SGLang, measure a DeepSeek-R1-shaped model, leave demo-out/report.html"
@@ -20,6 +20,7 @@ help:
 	@echo "make quick   the tests that need no engine, on the checkout"
 	@echo "make lint    ruff, mypy --strict, import-linter"
 	@echo "make contracts  the engines' own parsers on the command of every recipe"
+	@echo "make engines  real vLLM and llama.cpp on this machine's CPU, each in an environment of its own"
 
 demo: $(ENGINES)/.ready
 	rm -rf demo-out
@@ -34,12 +35,23 @@ test: $(ENGINES)/.ready
 quick: $(DEV)/.ready
 	$(DEV)/bin/pytest -n auto -m "not engine" $(ARGS)
 
+# Every fault once, 200 kills, and the table of docs/reliability.md that comes of it.
+faults: $(DEV)/.ready
+	rm -f $(BUILD)/faults.jsonl
+	LLMPERF_FAULT_ROWS=$(CURDIR)/$(BUILD)/faults.jsonl $(DEV)/bin/pytest tests/faults
+	LLMPERF_FAULT_ROWS=$(CURDIR)/$(BUILD)/faults.jsonl $(DEV)/bin/python -m benchmarks.kills
+	$(DEV)/bin/python tests/faults/table.py $(BUILD)/faults.jsonl docs/reliability.md
+
 lint: $(DEV)/.ready
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/mypy
 	$(DEV)/bin/lint-imports
 	$(DEV)/bin/check-jsonschema --check-metaschema schemas/*.json
+	$(DEV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml examples/ci/github/*.yml
+	$(DEV)/bin/check-jsonschema --builtin-schema custom.github-workflows-require-timeout .github/workflows/*.yml examples/ci/github/*.yml
+	$(DEV)/bin/check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci examples/ci/gitlab/.gitlab-ci.yml
+	$(DEV)/bin/check-jsonschema --builtin-schema vendor.buildkite examples/ci/buildkite/pipeline.yml
 
 format: $(DEV)/.ready
 	$(DEV)/bin/ruff check --fix .
@@ -50,6 +62,12 @@ format: $(DEV)/.ready
 contracts: $(DEV)/.ready $(ENGINES)/.engine $(BUILD)/contracts/.lmdeploy
 	LLMPERF_CONTRACT_SGLANG=$(ENGINES)/bin/python LLMPERF_CONTRACT_VLLM=$(VLLM_PYTHON) \
 	LLMPERF_CONTRACT_LMDEPLOY=$(BUILD)/contracts/lmdeploy/bin/python $(DEV)/bin/python tests/contracts/parsers.py
+
+# The same tests over vLLM and llama.cpp; not part of the tests, for it installs 4 GB and compiles.
+engines: $(DEV)/.ready $(BUILD)/vllm/.ready $(BUILD)/llamacpp/.ready
+	LLMPERF_ENGINES_REQUIRED=1 LLMPERF_VLLM_PYTHON=$(abspath $(BUILD))/vllm/bin/python \
+	LLMPERF_LLAMACPP_PYTHON=$(abspath $(BUILD))/llamacpp/bin/python \
+		$(DEV)/bin/pytest -m engine tests/engines/test_real_others.py $(ARGS)
 
 clean:
 	rm -rf $(BUILD) dist demo-out
@@ -70,6 +88,19 @@ $(DEV)/.ready: $(UV) pyproject.toml constraints/dev.txt
 $(BUILD)/contracts/.lmdeploy: $(UV)
 	$(UV) venv --quiet --clear --python $(PYTHON) $(BUILD)/contracts/lmdeploy
 	$(UV) pip install --quiet --no-deps --python $(BUILD)/contracts/lmdeploy/bin/python "lmdeploy==0.18.0"
+	touch $@
+
+# By pip, which heeds what the machine says of where torch's builds for CPUs are kept; uv does not.
+$(BUILD)/vllm/.ready: $(UV) constraints/vllm.txt
+	$(UV) venv --quiet --clear --seed --python $(PYTHON) $(BUILD)/vllm
+	$(BUILD)/vllm/bin/python -m pip install --quiet --no-deps -r constraints/vllm.txt
+	touch $@
+
+# Compiled here, for the processor at hand; what only tests llama.cpp itself is left out.
+$(BUILD)/llamacpp/.ready: $(UV) constraints/llamacpp.txt
+	$(UV) venv --quiet --clear --python $(PYTHON) $(BUILD)/llamacpp
+	CMAKE_ARGS="-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_USE_PREBUILT_UI=OFF" \
+		$(UV) pip install --quiet --no-deps --python $(BUILD)/llamacpp/bin/python -r constraints/llamacpp.txt
 	touch $@
 
 # The built wheel, beside a real engine, with what the tests need.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import cache
 
 #: Nanoseconds of the system-wide monotonic clock; comparable between processes of one machine.
 now_ns: Callable[[], int] = time.monotonic_ns
@@ -19,6 +21,19 @@ sleep: Callable[[float], None] = time.sleep
 def now() -> float:
     """Seconds of the monotonic clock."""
     return now_ns() / 1e9
+
+
+@cache
+def _anchor() -> tuple[datetime, int]:
+    return datetime.now(UTC), time.monotonic_ns()
+
+
+def stamp() -> datetime:
+    """The date and time in UTC: the wall clock as this process first read it, carried on by the
+    monotonic one. So stamps of a process are in order and as far apart as what they stamp, also
+    where somebody sets the wall clock meanwhile."""
+    began, began_ns = _anchor()
+    return began + timedelta(microseconds=(time.monotonic_ns() - began_ns) / 1000)
 
 
 class Deadline:

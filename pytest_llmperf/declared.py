@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +19,13 @@ from pytest_llmperf.load.declare.workloads import (
 from pytest_llmperf.metrics import units
 from pytest_llmperf.metrics.slo import read_slos
 from pytest_llmperf.records import ServerRequest, Workload
-from pytest_llmperf.server_options import check_image, check_url
+from pytest_llmperf.redact import secret_env, secret_words
+from pytest_llmperf.server_options import check_image, check_url, split_words
 from pytest_llmperf.settings import Settings
+
+_IN_ARGS = (str, int, float, os.PathLike)
+#: The longest that a server may be waited for.
+_LONGEST_S = 7 * 24 * 3600.0
 
 # --- servers ---------------------------------------------------------------------------------
 
@@ -38,11 +43,14 @@ def server_from(
     image: str | None = None,
     devices: int | str | Sequence[int | str] | None = None,
     nodes: int | None = None,
+    recipe: bool = True,
     reference: Mapping[str, Any] | None = None,
 ) -> ServerRequest:
     """The server of ``llm_server(...)``. Raises UsageMistake for what cannot be meant."""
     if not engine or not isinstance(engine, str):
         raise UsageMistake(f"llm_server({engine!r}): expected the name of an engine.")
+    model, python = _text("model", model), _text("python", python)
+    accelerator, url = _text("accelerator", accelerator), _text("url", url)
     _check_image(engine, image)
     if url and engine != "endpoint":
         raise UsageMistake(f'url= goes with llm_server("endpoint", ...), not {engine!r}.')
@@ -50,26 +58,70 @@ def server_from(
         raise UsageMistake('llm_server("endpoint") needs url="http://host:port".')
     if engine not in ("endpoint", "sim") and not model:
         raise UsageMistake(f'llm_server({engine!r}) needs model="...", a name or a directory.')
-    words = shlex.split(args) if isinstance(args, str) else [str(word) for word in args]
     request = ServerRequest(
         engine=engine,
         model=model,
-        args=tuple(words),
-        env=tuple(sorted((str(key), str(value)) for key, value in (env or {}).items())),
+        args=_words(args),
+        env=_variables(env),
         accelerator=accelerator,
         python=python,
         timeout_s=_seconds(timeout) if timeout is not None else None,
-        url=check_url(url) if url else None,
+        url=check_url(url, where="llm_server: url=") if url else None,
         image=image,
         devices=_chosen_devices(engine, devices),
         nodes=_number_of_nodes(engine, nodes, image),
+        recipe=_takes_recipe(engine, recipe),
     )
     if reference is None:
         return request
     own: dict[str, Any] = {"engine": engine, "model": model, "args": args, "env": env}
     own |= {"accelerator": accelerator, "timeout": timeout, "python": python, "url": url}
-    own |= {"image": image, "devices": devices, "nodes": nodes}
+    own |= {"image": image, "devices": devices, "nodes": nodes, "recipe": recipe}
     return replace(request, reference=_reference_server(own, reference))
+
+
+def _text(name: str, value: object) -> str | None:
+    """A text or a path, which a command line can hold."""
+    if value is None:
+        return None
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str) or "\0" in text:
+        raise UsageMistake(f"llm_server({name}={value!r}): expected a text without NUL in it.")
+    return text
+
+
+def _words(args: object) -> tuple[str, ...]:
+    if isinstance(args, str):
+        words = split_words(args, "llm_server: args")
+    elif isinstance(args, list | tuple) and all(isinstance(word, _IN_ARGS) for word in args):
+        words = [str(word) for word in args]
+    else:
+        words = ["\0"]
+    if any("\0" in word for word in words):
+        raise UsageMistake(
+            f"llm_server(args={args!r}): expected the server's arguments, as one text or as a list "
+            'of words, such as args="--tp 2".'
+        )
+    return secret_words(words)
+
+
+def _variables(env: object) -> tuple[tuple[str, str], ...]:
+    if env is None:
+        return ()
+    if not isinstance(env, Mapping):
+        raise UsageMistake(
+            f'llm_server(env={env!r}): expected names and values, such as env={{"NAME": "value"}}.'
+        )
+    for name, value in env.items():
+        # The value may be a secret, and is not shown.
+        if not isinstance(name, str) or not re.fullmatch(r"[^=\0]+", name):
+            raise UsageMistake(f"llm_server(env=...): {name!r} cannot be the name of a variable.")
+        if not isinstance(value, _IN_ARGS) or "\0" in str(value):
+            raise UsageMistake(
+                f"llm_server(env=...): the value of {name} is no text that a variable can have; "
+                "write it as a text, or leave it out."
+            )
+    return tuple(sorted(secret_env({name: str(value) for name, value in env.items()}).items()))
 
 
 def _check_image(engine: str, image: object) -> None:
@@ -119,6 +171,18 @@ def _number_of_nodes(engine: str, nodes: object, image: str | None) -> int | Non
     return nodes if nodes > 1 else None
 
 
+def _takes_recipe(engine: str, recipe: object) -> bool:
+    said = f"llm_server({engine!r}, recipe={recipe!r})"
+    if not isinstance(recipe, bool):
+        raise UsageMistake(
+            f"{said}: expected False, to take no documented flags, or True, to take those for the "
+            "model and the accelerator at hand; flags of your own go into args=."
+        )
+    if engine == "endpoint" and not recipe:
+        raise UsageMistake(f"{said}: what runs already keeps its flags; leave recipe= out.")
+    return recipe
+
+
 def _reference_server(own: Mapping[str, Any], reference: Mapping[str, Any]) -> ServerRequest:
     """The server of ``llm_server(reference={...})``: like its own but for what is named."""
     if not reference or not hasattr(reference, "items"):
@@ -132,6 +196,7 @@ def _reference_server(own: Mapping[str, Any], reference: Mapping[str, Any]) -> S
     said = {**own, **reference}
     if said["engine"] == "endpoint":
         said |= {name: None for name in ("image", "devices", "nodes") if name not in reference}
+        said |= {} if "recipe" in reference else {"recipe": True}
     if bool(said["image"]) != bool(own["image"]) and "python" not in reference:
         said["python"] = None  # an interpreter in an image is none outside of it
     if "url" in reference and "engine" not in reference:
@@ -139,13 +204,30 @@ def _reference_server(own: Mapping[str, Any], reference: Mapping[str, Any]) -> S
     return server_from(**said)
 
 
-def _seconds(value: str | float) -> float:
-    if isinstance(value, int | float):
+def _seconds(value: object) -> float:
+    match = re.fullmatch(
+        r"\s*(\d+(?:\.\d+)?)\s*(s|min|h)\s*", value if isinstance(value, str) else ""
+    )
+    if match is not None:
+        seconds = float(match[1]) * {"s": 1, "min": 60, "h": 3600}[match[2]]
+    else:
+        seconds = _number(value)
+    if not 0 < seconds <= _LONGEST_S:
+        raise UsageMistake(
+            f'llm_server(timeout={value!r}): expected seconds, or "90 s", "10 min", "1 h", above '
+            f"zero and at most {_LONGEST_S / 3600:.0f} h."
+        )
+    return seconds
+
+
+def _number(value: object) -> float:
+    """A number as a float; zero for what is none, or none that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0.0
+    try:
         return float(value)
-    match = re.fullmatch(r"\s*([\d.]+)\s*(s|min|h)\s*", value)
-    if match is None:
-        raise UsageMistake(f'timeout={value!r}: expected seconds, or "90 s", "10 min", "1 h".')
-    return float(match[1]) * {"s": 1, "min": 60, "h": 3600}[match[2]]
+    except OverflowError:
+        return 0.0
 
 
 # --- workloads -------------------------------------------------------------------------------

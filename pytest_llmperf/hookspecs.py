@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 @pytest.hookspec
-def pytest_llmperf_engines(config: pytest.Config) -> dict[str, Engine]:  # type: ignore[empty-body]
+def pytest_llmperf_engines(  # type: ignore[empty-body]  # it specifies, and is never called
+    config: pytest.Config,
+) -> dict[str, Engine]:
     """Offer engines by name, for ``llm_server("name", ...)``; a name given here hides a built-in.
 
     Called once per process, before the first server is planned.
@@ -45,12 +47,19 @@ def pytest_llmperf_comparable(
 
 @pytest.hookspec
 def pytest_llmperf_verdict(config: pytest.Config, item: pytest.Item, verdict: Verdict) -> None:
-    """A gate of ``item`` was decided; called in the process that ran the test, once per gate."""
+    """A gate of ``item`` was decided; called in the process that ran the test, once per gate.
+
+    The verdict stands, whatever is done here: an implementation that raises makes the session red
+    (exit status 11) and changes nothing else.
+    """
 
 
 @pytest.hookspec
 def pytest_llmperf_report(config: pytest.Config, document: dict[str, Any]) -> None:
-    """The finished report, before it is validated and written.
+    """The finished report, before it is validated and written; see ``schemas/``.
 
     Called once, also without ``--llmperf-report``, on the process that collected all results.
+    ``document`` may be changed where it stays valid. When an implementation raises, or leaves a
+    report that is not valid, the report is written as it was before all of them, and the session
+    is red (exit status 11). Exit statuses are never made of what was changed here.
     """

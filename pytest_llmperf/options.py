@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -15,10 +18,11 @@ TOOLS = ("docker", "podman")
 
 MARKERS = {
     "llm_server": "llm_server(engine, *, model, args, env, accelerator, timeout, python, image, "
-    "devices, nodes, reference): the server this test needs; tests that ask for the same one share "
-    "a launch. "
+    "devices, nodes, recipe, reference): the server this test needs; tests that ask for the same "
+    "one share a launch. "
     "image='NAME:TAG' starts it in a container. devices=2 or '0,1' says how many or which devices "
     "it is given (default: as many as its arguments use). nodes=2 spreads it over two. "
+    "recipe=False adds no documented flags for model and accelerator. "
     "reference={'args': ...} says how the server that llm_no_regression compares it with differs.",
     "llm_workload": "llm_workload(name, **fields): what is asked of the server: a preset (chat, "
     "reasoning, summarize, mlperf-r1, shared-prefix, sessions), a .json or .jsonl file of prompts "
@@ -82,76 +86,95 @@ INI = {
 }
 
 
+def whole(text: str) -> int:
+    """A whole number of an option, in words for argparse where it is none."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, such as 4")
+    return int(text)
+
+
+def number(text: str) -> float:
+    """The same for a number of any kind."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}(\.[0-9]{0,18})?", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number, such as 90 or 1.5")
+    return float(text)
+
+
 def add_options(parser: pytest.Parser) -> None:
     """Declare every option and ini value; called from ``pytest_addoption``."""
-    group = parser.getgroup("llmperf", "perf assertions for LLM serving")
-    group.addoption(
+    add = partial(_declare, parser.getgroup("llmperf", "perf assertions for LLM serving"))
+    add(
         "--llmperf",
         choices=MODES,
         default=None,
         help="off: skip perf tests; smoke: one short run each, no gates; on: measure and judge "
         "(default, or the ini value llmperf)",
     )
-    group.addoption(
+    add(
         "--llmperf-report",
         metavar="PATH",
         help="write the JSON report here, also when tests fail or the run is interrupted",
     )
-    group.addoption(
+    add(
         "--llmperf-html",
         metavar="PATH",
         help="write the report as one HTML page with charts, to be opened by any browser",
     )
-    group.addoption(
+    add(
         "--llmperf-export",
         action="append",
         default=[],
         metavar="KIND:PATH",
         help="write the report in another tool's format as well: bencher, github-action-benchmark, "
         "gitlab, llmd, markdown, openmetrics, otava, pytest-benchmark, pytorch-oss, sglang-dump; "
-        "repeat it for several",
+        "or requests: every single request, to a .csv, .csv.gz or .parquet; repeat it for several",
     )
-    group.addoption(
+    add(
         "--llmperf-markdown",
         metavar="PATH",
         help="write the verdicts as Markdown for a pull request's comment",
     )
-    group.addoption(
+    add(
         "--llmperf-github",
         action="store_true",
         help="in GitHub Actions, add the verdicts to the step's summary and a note to the line of "
         "each marker whose gate does not pass; elsewhere this changes nothing",
     )
-    group.addoption(
+    add(
+        "--llmperf-profile-on-fail",
+        action="store_true",
+        help="when a gate has failed, run its workload once more under the engine's own profiler, "
+        "on both sides of a comparison, and keep the traces beside the report; nothing of that "
+        "pass is measured",
+    )
+    add(
         "--llmperf-launches",
-        type=int,
+        type=whole,
         metavar="N",
         help="server launches per measurement (default 1); with three or more, limits are judged "
         "by an interval that carries the spread between launches",
     )
-    group.addoption(
-        "--llmperf-runs", type=int, metavar="N", help="measured runs per launch (default 3)"
-    )
-    group.addoption(
+    add("--llmperf-runs", type=whole, metavar="N", help="measured runs per launch (default 3)")
+    add(
         "--llmperf-client-processes",
-        type=int,
+        type=whole,
         metavar="N",
         help="processes that the load client asks with (default: as many as the load needs and "
         "the cores left to it allow)",
     )
-    group.addoption(
+    add(
         "--llmperf-pin",
         choices=PIN,
         help="off: leave servers and the load client on all cores; auto: keep them apart, and a "
         "server that computes on the CPU on cores of its own (default, or the ini value "
         "llmperf_pin)",
     )
-    group.addoption(
+    add(
         "--llmperf-strict",
         action="store_true",
         help="fail a test whose gate is inconclusive only because of noise",
     )
-    group.addoption(
+    add(
         "--llmperf-require",
         action="append",
         default=[],
@@ -160,157 +183,157 @@ def add_options(parser: pytest.Parser) -> None:
         "decided: also a gate that was skipped, deselected, renamed or lost, as far as the "
         "collection or the store (--llmperf-store) knows it; repeat it for several",
     )
-    group.addoption(
+    add(
         "--llmperf-accelerator",
         metavar="NAME",
         help="run on this kind of accelerator (nvidia, amd, ascend, intel, cpu) instead of the one "
         "found",
     )
-    group.addoption(
+    add(
         "--llmperf-python",
         metavar="PATH",
         help="start engines with this Python interpreter (default: the one running pytest)",
     )
-    group.addoption(
+    add(
         "--llmperf-container",
         choices=TOOLS,
         help="what runs the containers of llm_server(image=...) (default: docker where it is "
         "installed, else podman)",
     )
-    group.addoption(
+    add(
         "--llmperf-hosts",
         metavar="A,B",
         help="the nodes of servers with llm_server(nodes=...), this machine first, by names that "
         "they reach each other by (default: all ranks run here)",
     )
-    group.addoption(
+    add(
         "--llmperf-node-command",
         metavar="COMMAND",
         help="how to run something on another of them: a command with {host} and {command} in it, "
         "such as 'ssh -tt {host} {command}'; what it started must end when it ends",
     )
-    group.addoption(
+    add(
         "--llmperf-server-timeout",
-        type=float,
+        type=number,
         metavar="SECONDS",
         help="how long a server may take to become ready (default: by engine and model)",
     )
-    group.addoption(
+    add(
         "--llmperf-reference-python",
         metavar="PATH",
         help="compare with the engine of this Python interpreter, in launches that alternate with "
         "those of the candidate",
     )
-    group.addoption(
+    add(
         "--llmperf-reference-build",
         metavar="COMMAND",
         help="compare with the merge base: it is checked out beside this checkout, COMMAND is run "
         "in it, once for each commit, and leaves the interpreter at .venv/bin/python or prints "
         "its path as its last line",
     )
-    group.addoption(
+    add(
         "--llmperf-reference-ref",
         metavar="REF",
         help="the branch whose merge base with HEAD is built (default: origin's default branch, "
         "else main or master)",
     )
-    group.addoption(
+    add(
         "--llmperf-reference-args",
         metavar="ARGS",
         help="compare with a server that is started with these arguments in place of those in "
         "llm_server(args=...)",
     )
-    group.addoption(
+    add(
         "--llmperf-reference-image",
         metavar="IMAGE",
         help="compare with the engine of this container image",
     )
-    group.addoption(
+    add(
         "--llmperf-reference-url",
         metavar="URL",
         help="compare with this running endpoint",
     )
-    group.addoption(
+    add(
         "--llmperf-anchor",
         metavar="RELEASE",
         help="against creep: the reference is this release and stays it; each session adds two "
         "pairs of launches to those in the store, and all are judged together, at a tenth of the "
         "false alarms",
     )
-    group.addoption(
+    add(
         "--llmperf-pairs",
-        type=int,
+        type=whole,
         metavar="N",
         help="the most pairs of launches in a comparison with a reference (default 12); fewer "
         "when everything is decided before",
     )
-    group.addoption(
+    add(
         "--llmperf-side-by-side",
         action="store_true",
         help="have both launches of a pair up at once, each held still while the other is "
         "measured, so that runs alternate within seconds; the device must have room for both",
     )
-    group.addoption(
+    add(
         "--llmperf-budget",
         metavar="TIME",
         help="the most time a comparison with a reference may take, such as 20m; it makes fewer "
         "pairs then",
     )
-    group.addoption(
+    add(
         "--llmperf-aa",
         action="store_true",
         help="compare a server with itself: what is found then is noise",
     )
-    group.addoption(
+    add(
         "--llmperf-quality",
         choices=QUALITY,
         default=None,
         help="whether servers that are compared must say the same: off: do not ask; advise: tell "
         "when outputs differ (default); fail: llm_no_regression fails then",
     )
-    group.addoption(
+    add(
         "--llmperf-gsm8k",
         metavar="FILE",
         help="have each server answer questions with a number for an answer: a file of JSON lines "
         "with 'question' and 'answer'",
     )
-    group.addoption(
+    add(
         "--llmperf-gsm8k-questions",
-        type=int,
+        type=whole,
         metavar="N",
         help="how many of them, from the first on (default 64)",
     )
-    group.addoption(
+    add(
         "--llmperf-plan",
         action="store_true",
         help="print what would be launched and which loss each gate could see, and run nothing",
     )
-    group.addoption(
+    add(
         "--llmperf-store",
         metavar="WHERE",
         help="remember what was measured: a directory made to be committed, or sqlite:///FILE or "
         "postgresql://... (default: the ini value llmperf_store)",
     )
-    group.addoption(
+    add(
         "--llmperf-limits-from",
         metavar="REF",
         help="judge by the limits and gates that this git ref declares and by its accepted levels, "
         "so that a change cannot lower its own bar; differences are printed",
     )
-    group.addoption("--llmperf-declarations", metavar="PATH", help=argparse.SUPPRESS)
-    group.addoption(
+    add("--llmperf-declarations", metavar="PATH", help=argparse.SUPPRESS)
+    add(
         "--llmperf-update-baseline",
         action="store_true",
         help="accept the level that a test has measured if its gates are green",
     )
-    group.addoption(
+    add(
         "--llmperf-calibrate",
-        type=int,
+        type=whole,
         metavar="N",
         help="judge nothing: launch each server N times as it is and remember how much its figures "
         "differ from launch to launch",
     )
-    group.addoption(
+    add(
         "--llmperf-url",
         action="append",
         default=[],
@@ -318,36 +341,48 @@ def add_options(parser: pytest.Parser) -> None:
         help="attach to a running endpoint instead of launching; repeat it as MODEL=URL where the "
         "suite asks for more than one server",
     )
-    group.addoption(
+    add(
         "--llmperf-model",
         action="append",
         default=[],
         metavar="A=B",
         help="where a test asks for model A, load B",
     )
-    group.addoption(
+    add(
         "--llmperf-log-dir",
         metavar="DIR",
         help="keep server logs here (default: pytest's temporary directory)",
     )
-    group.addoption(
+    add(
         "--llmperf-lock-dir",
         metavar="DIR",
         help="where the lock of each accelerator lies; containers that share one must share this",
     )
-    group.addoption(
+    add(
         "--llmperf-prices",
         metavar="FILE",
         help="what accelerators cost an hour: a dated JSON file of your own, for "
         "cost_per_million_output_tokens",
     )
-    group.addoption(
+    add(
+        "--llmperf-resume",
+        action="store_true",
+        help="go on with the session that was killed or interrupted while it was to write this "
+        "--llmperf-report: tests that had ended are not run again and report what they did then",
+    )
+    add(
         "--llmperf-no-progress",
         action="store_true",
         help="print no live line and no heartbeat while a server starts or a run lasts",
     )
     for name, (default, text) in INI.items():
         parser.addini(name, text, default=default)
+
+
+def _declare(group: pytest.OptionGroup, option: str, **attributes: Any) -> None:
+    """Declare an option. Saying where its value goes spares pytest a search through all options
+    of all plugins, for each of ours."""
+    group.addoption(option, dest=option.lstrip("-").replace("-", "_"), **attributes)
 
 
 def asked_for(config: pytest.Config) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -22,17 +23,22 @@ from .expectations import (
     request_from_mark,
 )
 from .options import TERMINAL
-from .records import Accelerator, ServerRequest
+from .records import Accelerator, Scalar, ServerRequest
+from .report import document
+from .session.collect import PROFILES
 from .session.collector import ROLL, Collector
 from .session.core import PerfSession
-from .session.environment import describe, here
+from .session.environment import describe, here, match_facts
 from .session.fragment import fragment_for
 from .session.handle import LlmPerf, ServerHandle
+from .session.hooked import tell_verdicts
 from .session.judge import error_for
 from .session.limits_from import declared_at, taken_over, write_declared
 from .session.present import shown_as_message
 from .session.progress import Progress
 from .session.required import GROUP, Roll
+from .session.resume import Resumption
+from .session.termination import Termination
 from .settings import Settings
 
 _RUNTIME = pytest.StashKey["Runtime"]()
@@ -47,13 +53,17 @@ def activate(config: pytest.Config) -> Runtime:
         try:
             settings = Settings.from_config(config)
             _check_plan(config, settings)
+            resumption = Resumption(config, settings) if settings.resume else None
         except UsageMistake as mistake:
             raise pytest.UsageError(str(mistake)) from None
-        runtime = config.stash[_RUNTIME] = Runtime(config, settings)
+        runtime = config.stash[_RUNTIME] = Runtime(config, settings, resumption)
         config.pluginmanager.register(runtime, "llmperf-runtime")
+        if resumption is not None:
+            config.pluginmanager.register(resumption, "llmperf-resumption")
         if not _is_worker(config):
             runtime.collector = Collector(config, runtime.session, runtime.roll)
             config.pluginmanager.register(runtime.collector, "llmperf-collector")
+            config.pluginmanager.register(Termination(), "llmperf-termination")
     return config.stash[_RUNTIME]
 
 
@@ -71,16 +81,22 @@ def _is_worker(config: pytest.Config) -> bool:
 class Runtime:
     """Collects declarations, serves fixtures, judges after each test."""
 
-    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+    def __init__(
+        self, config: pytest.Config, settings: Settings, resumption: Resumption | None = None
+    ) -> None:
         self.config = config
         self.settings = settings
+        self.resumption = resumption
         self.collector: Collector | None = None
         self.roll = Roll()
         self._described = False
         #: Tests with a gate that has failed: nothing that runs them again may change that.
         self._failed: dict[str, LlmPerf] = {}
+        place = here(config, settings)
+        if resumption is not None and resumption.seed is not None:
+            place = replace(place, seed=resumption.seed)
         self.session = PerfSession(
-            settings, self._progress(), engines=self._offered_engines, here=here(config, settings)
+            settings, self._progress(), engines=self._offered_engines, here=place
         )
 
     # --- collection -------------------------------------------------------------------------
@@ -112,9 +128,29 @@ class Runtime:
         if not mistakes:
             self._take_over(items)
         self.session.count_gates(_expectations(items))
+        self._go_on(items)
         self.roll.declare(_expectations(items))
         if _is_worker(self.config):
-            self.config.workeroutput[ROLL] = self.roll.packed()  # type: ignore[attr-defined]
+            roll = self.roll.packed()
+            self.config.workeroutput[ROLL] = roll  # type: ignore[attr-defined]  # xdist adds it
+
+    def _go_on(self, items: Sequence[pytest.Item]) -> None:
+        """Tell an interrupted session's finished tests from those that are still to run."""
+        if self.resumption is None:
+            return
+        try:
+            self.resumption.expect(
+                _expectations(items), family=self.session.family, match=self._match_facts
+            )
+        except UsageMistake as mistake:
+            if not _is_worker(self.config):
+                raise pytest.UsageError(str(mistake)) from None
+            for item in items:
+                item.stash[_MISTAKE] = str(mistake)
+
+    def _match_facts(self, expectation: Expectation) -> Mapping[str, Scalar]:
+        accelerator = self.session.accelerator_to_report(expectation.server)
+        return match_facts(self.config, self.settings, accelerator)
 
     def _take_over(self, items: Sequence[pytest.Item]) -> None:
         """Judge by what another commit declares, where that was asked for."""
@@ -160,7 +196,11 @@ class Runtime:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.roll.select(item.nodeid for item in session.items)
-        self.session.plan(_expectations(session.items))
+        self.session.plan(
+            each
+            for each in _expectations(session.items)
+            if self.resumption is None or not self.resumption.covers(each.nodeid)
+        )
         if self.settings.plan_only:
             reporter = self.config.pluginmanager.get_plugin("terminalreporter")
             try:
@@ -215,8 +255,7 @@ class Runtime:
         perf.verdicts = self.session.conclude(perf, error)
         if any(verdict.verdict == "fail" for verdict in perf.verdicts):
             self._failed[item.nodeid] = perf
-        for verdict in perf.verdicts:
-            item.ihook.pytest_llmperf_verdict(config=self.config, item=item, verdict=verdict)
+        tell_verdicts(self.config, item, perf.verdicts, self.session.conclusions.problems)
         return error_for(perf.verdicts, self.session.bench)
 
     def _still(self, failed: LlmPerf) -> LlmPerfError:
@@ -231,6 +270,9 @@ class Runtime:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
+        # The end of any test, also of a plain one, may be that of a server's last.
+        if made := self.session.profiling.drain() if call.when == "teardown" else ():
+            setattr(report, PROFILES, [document.profile_entry(each) for each in made])
         if _EXPECTATION not in item.stash:
             return report
         try:
@@ -257,10 +299,12 @@ class Runtime:
             self.session,
             self._environment,
         )
+        if report.failed and (perf := item.stash.get(_PERF, None)) is not None:
+            self.session.want_profile(perf)
         # A plugin may run a test again: the last run's properties hold.
         others = [pair for pair in item.user_properties if not pair[0].startswith("llmperf.")]
         item.user_properties[:] = [*others, *fragment.properties]
-        report.llmperf = fragment.facts  # type: ignore[attr-defined]
+        report.llmperf = fragment.facts  # type: ignore[attr-defined]  # reports carry anything
 
     def _environment(self, accelerator: Accelerator) -> dict[str, Any] | None:
         """Told once per process, with the first result."""
@@ -282,6 +326,9 @@ class Runtime:
         for engines in reversed(self.config.hook.pytest_llmperf_engines(config=self.config)):
             offered |= engines
         return offered
+
+    def pytest_keyboard_interrupt(self) -> None:
+        self.session.profiling.forget()
 
     # After the runner's own teardown, in which users' fixtures may still need the server.
     @pytest.hookimpl(trylast=True)
@@ -305,6 +352,7 @@ def serve(
     try:
         block.open()
         yield handle
+        session.profile(request)
     finally:
         block.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Iterator
 from importlib import resources
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 _LONGEST = 200
+#: More places than anybody reads: a hostile document has millions of them.
+_MOST = 1000
 
 
 def load_schema(name: str) -> dict[str, Any]:
@@ -29,9 +32,15 @@ def _folders() -> Iterator[Traversable]:
 
 
 def schema_errors(document: Any, name: str) -> list[str]:
-    """Where ``document`` departs from the schema ``name``, by JSON path; empty when it is valid."""
-    errors = sorted(_validator(name).iter_errors(document), key=lambda error: error.json_path)
-    return [f"{error.json_path}: {_short(error.message)}" for error in errors]
+    """Where ``document`` departs from the schema ``name``, by JSON path; empty when it is valid.
+
+    Of a document that is wrong all over, the first so many places."""
+    try:
+        found = list(itertools.islice(_validator(name).iter_errors(document), _MOST))
+    except RecursionError:
+        return ["$: it is nested too deeply"]
+    errors = sorted(found, key=lambda error: error.json_path)
+    return [f"{_short(error.json_path)}: {_short(error.message)}" for error in errors]
 
 
 @functools.cache  # a store checks hundreds of documents against one schema

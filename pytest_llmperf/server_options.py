@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 import pytest
@@ -15,6 +14,8 @@ import pytest
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.launch.reach import check_template
 from pytest_llmperf.redact import redact_text
+
+from .option_checks import expanded, is_there
 
 #: Where keys of endpoints are looked for; never an option, which processes and reports show.
 API_KEY_VARIABLE = "LLMPERF_API_KEY"
@@ -68,7 +69,11 @@ def reference_options(config: pytest.Config) -> ReferenceOptions:
         ref=config.getoption("llmperf_reference_ref"),
         python=_interpreter(config, python) if python else None,
         args=None if args is None else tuple(split_words(args, "--llmperf-reference-args")),
-        url=check_url(url, key=REFERENCE_API_KEY_VARIABLE) if url else None,
+        url=(
+            check_url(url, key=REFERENCE_API_KEY_VARIABLE, where="--llmperf-reference-url: ")
+            if url
+            else None
+        ),
         image=None if image is None else check_image(image, "--llmperf-reference-image="),
     )
 
@@ -76,7 +81,8 @@ def reference_options(config: pytest.Config) -> ReferenceOptions:
 def hosts(config: pytest.Config) -> tuple[str, ...]:
     text = str(config.getoption("llmperf_hosts") or config.getini("llmperf_hosts"))
     hosts = tuple(host.strip() for host in text.split(",")) if text.strip() else ()
-    if not all(hosts) or len(set(hosts)) < len(hosts):
+    named = all(re.fullmatch(r"[^-\s]\S*", host) for host in hosts)
+    if not named or len(set(hosts)) < len(hosts):
         raise UsageMistake(
             f"--llmperf-hosts={text}: expected the names of nodes, each once, such as "
             "--llmperf-hosts node-a,node-b."
@@ -105,8 +111,8 @@ def _interpreter(config: pytest.Config, text: str) -> str:
     """A path, or the name of a program that is on the search path."""
     if os.sep not in text and (found := shutil.which(text)):
         return found
-    path = config.invocation_params.dir / Path(text).expanduser()
-    if not path.is_file():
+    path = config.invocation_params.dir / expanded(text, f"--llmperf-reference-python={text!r}")
+    if not is_there(path) or not path.is_file():
         raise UsageMistake(
             f"--llmperf-reference-python={text!r}: there is no program {path}; name the Python of "
             "the environment that has the reference in it."
@@ -118,27 +124,35 @@ def split_words(words: str, option: str) -> list[str]:
     try:
         return shlex.split(words)
     except ValueError as error:
-        raise UsageMistake(f"{option}={words!r}: {error}.") from None
+        raise UsageMistake(
+            f"{option}={words!r}: {error}; close what is quoted, as in a shell."
+        ) from None
 
 
-def check_url(url: str, *, key: str = API_KEY_VARIABLE) -> str:
-    """``url`` without a trailing slash; ``key`` is the variable that its key belongs into. Raises
-    UsageMistake for one that cannot be attached to."""
+def check_url(url: str, *, key: str = API_KEY_VARIABLE, where: str = "") -> str:
+    """``url`` without a trailing slash; ``key`` is the variable that its key belongs into, and
+    ``where`` says before a mistake how the URL was given. Raises UsageMistake for one that cannot
+    be attached to."""
     parts = _parts(url)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageMistake(
-            f"{redact_text(url)!r} is not the URL of an endpoint; write http://host:port."
+            f"{where}{redact_text(url)!r} is not the URL of an endpoint; write http://host:port."
         )
     if parts.username or parts.password:
         raise UsageMistake(
-            f"the URL of {parts.hostname} holds credentials, which would show in reports; put the "
-            f"key into the environment variable {key}."
+            f"{where}the URL of {parts.hostname} holds credentials, which would show in reports; "
+            f"put the key into the environment variable {key}."
+        )
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise UsageMistake(
+            f"{where}{redact_text(url)!r} holds a blank or a character that no request can; "
+            "write it percent-encoded, http://host:port/path%20name."
         )
     if "?" in url or "#" in url:
         raise UsageMistake(
-            f"the URL of {parts.hostname} goes on after its path with '?' or '#', and the paths of "
-            "the API could not follow; write http://host:port/path, and put a key into the "
-            f"environment variable {key}."
+            f"{where}the URL of {parts.hostname} goes on after its path with '?' or '#', and the "
+            "paths of the API could not follow; write http://host:port/path, and put a key into "
+            f"the environment variable {key}."
         )
     return url.rstrip("/")
 
@@ -165,7 +179,7 @@ def check_image(image: object, where: str) -> str:
 
 def urls(values: list[str]) -> dict[str, str]:
     pairs = pairs_of_words(values, "--llmperf-url", key_optional=True)
-    return {model: check_url(url) for model, url in pairs.items()}
+    return {model: check_url(url, where="--llmperf-url: ") for model, url in pairs.items()}
 
 
 def pairs_of_words(values: list[str], option: str, *, key_optional: bool) -> dict[str, str]:
@@ -176,8 +190,15 @@ def pairs_of_words(values: list[str], option: str, *, key_optional: bool) -> dic
         if bare and not key_optional:
             raise UsageMistake(f"{option}={value!r}: expected MODEL=OTHER.")
         key, text = ("", value) if bare else (key, text)
-        if not text or key in pairs:
-            what = "nothing after '='" if not text else f"{key or 'a bare URL'!r} is given twice"
-            raise UsageMistake(f"{option}={value!r}: {what}.")
+        if not text or key in pairs or (not key and not key_optional):
+            raise UsageMistake(f"{option}={redact_text(value)!r}: {_wrong_pair(key, text)}.")
         pairs[key] = text
     return pairs
+
+
+def _wrong_pair(key: str, text: str) -> str:
+    if not text:
+        return "there is nothing after '='; write MODEL=OTHER"
+    if not key:
+        return "a bare URL is given twice, or no model is named; write MODEL=OTHER"
+    return f"{key!r} is given twice; leave one of them"

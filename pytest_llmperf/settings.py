@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,11 @@ from pytest_llmperf.options import MODES, PIN
 from pytest_llmperf.records import Question
 from pytest_llmperf.report.exports import split
 from pytest_llmperf.report.html import can_write_pages
+from pytest_llmperf.report.requests import KIND as REQUESTS
+from pytest_llmperf.report.requests import check_path, parts_directory
 
+from .option_checks import check_file, check_options, expanded, is_there
+from .option_values import SHARES, TIMES, bound, budget, count, timeout
 from .server_options import (
     ReferenceOptions,
     hosts,
@@ -42,9 +45,8 @@ FAMILY_ALPHA = 0.01
 ANCHOR_SHARE = 0.1
 #: With fewer launches nothing can be said of their noise: see gates.noise.
 _FEWEST_TO_CALIBRATE = 6
-#: Spelled units of a bound, and how many of its own unit one of them is.
-_SHARES = {"": 1.0, "%": 0.01}
-_TIMES = {"ms": 1.0, "s": 1000.0, "us": 0.001}
+#: Exports that write several files into a directory.
+_INTO_DIRECTORIES = ("otava", "llmd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,8 @@ class Settings:
     ``quality`` says what becomes of servers that do not say the same, ``questions`` is what each of
     them is to answer. ``exports`` are kinds and paths of other formats, ``markdown`` is where the
     comment goes, ``html`` where the page does, ``github`` says that a workflow is to be told.
+    ``resume`` goes on with an interrupted session. ``profile_on_fail`` says that a profile is made
+    of what failed.
     """
 
     mode: Mode
@@ -125,11 +129,29 @@ class Settings:
     markdown: Path | None = None
     html: Path | None = None
     github: bool = False
+    profile_on_fail: bool = False
+    resume: bool = False
+
+    @property
+    def profiles_dir(self) -> Path | None:
+        """Where traces of profilers go: beside the report, or the page; ``None`` without either."""
+        beside = self.report or self.html
+        return beside and beside.with_name(f"{beside.stem}-profiles")
 
     @property
     def told_in_files(self) -> bool:
         """Whether somebody waits for a file, even where no perf test ran."""
         return any((self.report, self.markdown, self.html, self.exports))
+
+    @property
+    def requests(self) -> tuple[Path, ...]:
+        """Where every single request is written to."""
+        return tuple(path for kind, path in self.exports if kind == REQUESTS)
+
+    @property
+    def requests_dir(self) -> Path | None:
+        """Where they lie until then; ``None`` where nobody asks for them."""
+        return parts_directory(self.requests[0]) if self.requests else None
 
     @property
     def checkouts_dir(self) -> Path:
@@ -139,14 +161,15 @@ class Settings:
     @classmethod
     def from_config(cls, config: pytest.Config) -> Settings:
         """Raises :class:`~pytest_llmperf.errors.UsageMistake` naming option, value and remedy."""
+        check_options(config)
         option = config.getoption
         calibrating = _calibrating(config)
         return cls(
             mode=_mode(option("llmperf") or config.getini("llmperf")),
             report=_path(config, option("llmperf_report")),
-            launches=calibrating or _count(config, "llmperf_launches"),
+            launches=calibrating or count(config, "llmperf_launches"),
             calibrate=calibrating is not None,
-            runs=_count(config, "llmperf_runs"),
+            runs=count(config, "llmperf_runs"),
             strict=bool(option("llmperf_strict")),
             progress=not option("llmperf_no_progress"),
             accelerator=option("llmperf_accelerator"),
@@ -154,7 +177,7 @@ class Settings:
             container=option("llmperf_container"),
             hosts=hosts(config),
             node_command=node_command(config),
-            server_timeout_s=option("llmperf_server_timeout"),
+            server_timeout_s=timeout(option("llmperf_server_timeout")),
             client_processes=_processes(option("llmperf_client_processes")),
             pin=_pin(option("llmperf_pin") or config.getini("llmperf_pin")),
             urls=urls(option("llmperf_url")),
@@ -165,7 +188,7 @@ class Settings:
             family=_family(config),
             reference=reference_options(config),
             pairs=_pairs_of_launches(config),
-            budget_s=_budget(option("llmperf_budget")),
+            budget_s=budget(option("llmperf_budget")),
             compare_with_itself=bool(option("llmperf_aa")),
             side_by_side=bool(option("llmperf_side_by_side")),
             plan_only=bool(option("llmperf_plan")),
@@ -184,6 +207,8 @@ class Settings:
             markdown=_path(config, option("llmperf_markdown")),
             html=_page(config, option("llmperf_html")),
             github=bool(option("llmperf_github")),
+            profile_on_fail=bool(option("llmperf_profile_on_fail")),
+            resume=bool(option("llmperf_resume")),
         )
 
 
@@ -211,26 +236,13 @@ def _require(config: pytest.Config) -> tuple[Scope, ...]:
 def _scope(config: pytest.Config, given: str) -> Scope:
     file, found, inside = given.partition("::")
     path = Path(os.path.normpath(config.invocation_params.dir / file))
-    if not path.exists():
+    if not is_there(path):
         raise UsageMistake(
             f"--llmperf-require {given}: there is no {path}; name a file or a directory of the "
             "suite, or a test in it as pytest does, tests/test_speed.py::test_chat."
         )
     relative = Path(os.path.relpath(path, config.rootpath)).as_posix()
     return Scope(given=given, nodeid=("" if relative == "." else relative) + found + inside)
-
-
-def _count(config: pytest.Config, name: str) -> int:
-    value = config.getoption(name)
-    option = "--" + name.replace("_", "-")
-    said = f"{option}={value}" if value is not None else f"ini value {name} = {config.getini(name)}"
-    try:
-        count = int(config.getini(name) if value is None else value)
-    except ValueError:
-        count = 0
-    if count < 1:
-        raise UsageMistake(f"{said}: expected a whole number of at least 1.")
-    return count
 
 
 def _pin(text: str) -> bool:
@@ -295,7 +307,7 @@ def _questions(config: pytest.Config) -> tuple[Question, ...]:
 
 
 def _pairs_of_launches(config: pytest.Config) -> int:
-    pairs = _count(config, "llmperf_pairs")
+    pairs = count(config, "llmperf_pairs")
     if pairs < _FEWEST_PAIRS or pairs % 2:
         raise UsageMistake(
             f"--llmperf-pairs={pairs}: expected an even number of at least {_FEWEST_PAIRS}; "
@@ -321,23 +333,14 @@ def _anchor(config: pytest.Config) -> str | None:
     return release.strip()
 
 
-def _budget(text: str | None) -> float | None:
-    if text is None:
-        return None
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h)\s*", text)
-    if match is None or not float(match[1]):
-        raise UsageMistake(f"--llmperf-budget={text!r}: expected a time such as 20m or 1.5h.")
-    return float(match[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600}[match[2]]
-
-
 def _health(config: pytest.Config) -> HealthBounds:
     return HealthBounds(
-        cpu_share=_bound(config, "llmperf_client_cpu", _SHARES, "90%"),
-        loop_lag_ms_p99=_bound(config, "llmperf_client_lag", _TIMES, "25 ms"),
-        send_delay_ms_p99=_bound(config, "llmperf_client_send_delay", _TIMES, "5 ms"),
-        delivered_share=_bound(config, "llmperf_client_delivered", _SHARES, "99%"),
-        in_flight_share=_bound(config, "llmperf_client_in_flight", _SHARES, "90%"),
-        drift=_bound(config, "llmperf_max_drift", _SHARES, "20%"),
+        cpu_share=bound(config, "llmperf_client_cpu", SHARES, "90%"),
+        loop_lag_ms_p99=bound(config, "llmperf_client_lag", TIMES, "25 ms"),
+        send_delay_ms_p99=bound(config, "llmperf_client_send_delay", TIMES, "5 ms"),
+        delivered_share=bound(config, "llmperf_client_delivered", SHARES, "99%"),
+        in_flight_share=bound(config, "llmperf_client_in_flight", SHARES, "90%"),
+        drift=bound(config, "llmperf_max_drift", SHARES, "20%"),
     )
 
 
@@ -346,28 +349,16 @@ def _prices(config: pytest.Config) -> Prices | None:
     if given := config.getoption("llmperf_prices"):
         return read_prices(config.invocation_params.dir / given, f"--llmperf-prices={given}")
     if given := str(config.getini("llmperf_prices")):
-        path = config.rootpath / Path(given).expanduser()
-        return read_prices(path, f"ini value llmperf_prices = {given}")
+        said = f"ini value llmperf_prices = {given}"
+        return read_prices(config.rootpath / expanded(given, said), said)
     return None
-
-
-def _bound(
-    config: pytest.Config, name: str, units: Mapping[str, float], example: str
-) -> float | None:
-    """A bound in its own unit; ``None`` for one that is switched off."""
-    text = str(config.getini(name)).strip()
-    if text == "off":
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(\S*)", text)
-    if match is None or match[2] not in units:
-        raise UsageMistake(
-            f"ini value {name} = {text!r}: expected a value such as {example!r}, or 'off'."
-        )
-    return float(match[1]) * units[match[2]]
 
 
 def _exports(config: pytest.Config) -> tuple[tuple[str, Path], ...]:
     given = [split(text, "--llmperf-export") for text in config.getoption("llmperf_export")]
+    for kind, text in given:
+        if kind == REQUESTS:
+            check_path(text, f"--llmperf-export={kind}:{text}")
     places = [text for _, text in given]
     files = [
         config.getoption(name) for name in ("llmperf_report", "llmperf_markdown", "llmperf_html")
@@ -377,6 +368,9 @@ def _exports(config: pytest.Config) -> tuple[tuple[str, Path], ...]:
             raise UsageMistake(
                 f"--llmperf-export: two things are to be written to {place}; name another path."
             )
+    for kind, text in given:
+        if kind not in _INTO_DIRECTORIES:
+            check_file(config.invocation_params.dir / text, f"--llmperf-export={kind}:{text}")
     return tuple((kind, config.invocation_params.dir / text) for kind, text in given)
 
 
@@ -393,6 +387,7 @@ def _path(config: pytest.Config, text: str | None) -> Path | None:
 
 def _cache_dir(config: pytest.Config) -> Path:
     if text := config.getini("llmperf_cache_dir"):
-        return config.rootpath / Path(text).expanduser()
+        return config.rootpath / expanded(text, f"ini value llmperf_cache_dir = {text}")
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "pytest-llmperf"
+    home = Path(base) if base else expanded("~", "ini value llmperf_cache_dir") / ".cache"
+    return home / "pytest-llmperf"

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import secrets
+from collections.abc import Iterator
+
+import psutil
 import pytest
 
+from pytest_llmperf import clock
+
 pytest_plugins = ["pytester"]
+
+#: In the environment of all that the tests of this process start.
+STARTED_BY = "LLMPERF_TESTS_STARTED_BY"
+#: Python's own, which end with the process that needed them.
+HELPERS = ("resource_tracker", "forkserver")
+PATIENCE_S = 20.0
 
 
 @pytest.fixture(autouse=True)
@@ -13,3 +27,50 @@ def _own_runtime_directory(
 ) -> None:
     """Locks and ports of a test are its own: it waits for no other test, and no other user."""
     monkeypatch.setenv("PYTEST_LLMPERF_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """After the last test nothing of ours runs, listens, is locked or lies half written."""
+    mark = f"{os.getpid()}-{secrets.token_hex(4)}"
+    others = listening()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(STARTED_BY, mark)
+        yield
+    deadline = clock.Deadline(PATIENCE_S)
+    while (left := running(mark)) and not deadline.passed:
+        clock.sleep(0.1)
+    gc.collect()
+    us = psutil.Process()
+    locked = [each.path for each in us.open_files() if each.path.endswith(".lock")]
+    half = [str(each) for each in tmp_path_factory.getbasetemp().rglob(f".*.{us.pid}.tmp")]
+    ours = listening() - others - of_rerunfailures()
+    assert (left, ours, locked, half) == ([], set(), [], [])
+
+
+def listening() -> set[tuple[str, int]]:
+    """Where this process listens."""
+    sockets = psutil.Process().net_connections("tcp")
+    return {(each.laddr[0], each.laddr[1]) for each in sockets if each.status == "LISTEN"}
+
+
+def of_rerunfailures() -> set[tuple[str, int]]:
+    """Where the plugin that runs tests again listens beside xdist: a socket for each session that
+    tests have run within this process, which it never closes."""
+    databases = (
+        each for each in gc.get_objects() if type(each).__module__ == "pytest_rerunfailures"
+    )
+    sockets = (each.sock for each in databases if hasattr(each, "sock"))
+    return {each.getsockname() for each in sockets if each.fileno() >= 0}
+
+
+def running(mark: str) -> list[str]:
+    """Commands of processes that carry the mark."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(STARTED_BY) == mark:
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue  # gone meanwhile, or somebody else's
+    return [each for each in found if not any(helper in each for helper in HELPERS)]

@@ -59,7 +59,8 @@ class AmdProbe:
             left = visible(devices, env.get("ROCR_VISIBLE_DEVICES"))
             # HIP looks at the first of these that is set, and counts in what ROCr has left.
             chosen = env.get("HIP_VISIBLE_DEVICES", env.get("CUDA_VISIBLE_DEVICES"))
-            return [gpu for gpu in visible(left, chosen) if _serves(gpu)]
+            serving = [gpu for gpu in visible(left, chosen) if _serves(gpu)]
+            return amd_sysfs.with_own_memory(serving, self.kfd)
 
         return first_answer(
             self.limit_s,

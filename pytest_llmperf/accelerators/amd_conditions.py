@@ -18,7 +18,7 @@ from pytest_llmperf import clock
 from pytest_llmperf.records import Device
 
 from . import amd_sysfs
-from .base import MIB, STEP_S, RunTool, number, read_number, read_text, whole, within
+from .base import MIB, READ_S, WATCH_S, RunTool, number, read_number, read_text, whole, within
 from .conditions import Condition, Watcher
 
 #: The tool starts an interpreter each time, and energy wants samples at most 3 s apart.
@@ -187,8 +187,8 @@ def _part(percent: object) -> float | None:
 def without_library(
     run: RunTool, kfd: Path, pci: Path, devices: Sequence[Device]
 ) -> Watcher | None:
-    look = within(STEP_S, lambda: by_sysfs(kfd, pci, devices))
-    if look and within(STEP_S, lambda: any(one.power_w is not None for one in look())):
+    look = within(READ_S, lambda: by_sysfs(kfd, pci, devices))
+    if look and within(READ_S, lambda: any(one.power_w is not None for one in look())):
         return Watcher(
             look=look,
             period_s=SYSFS_S,
@@ -196,7 +196,7 @@ def without_library(
             advice="pip install 'pytest-llmperf[amd]', amdsmi in the version of the installed "
             "ROCm: only that library counts energy, and tells why an Instinct card is slow",
         )
-    asked = within(STEP_S, lambda: by_tool(run, devices))
+    asked = within(WATCH_S, lambda: by_tool(run, devices))
     return None if asked is None else Watcher(look=asked, period_s=TOOL_S, source="amd-smi")
 
 

@@ -13,9 +13,14 @@ from .base import read_number, read_text, together
 from .cards import Part
 
 _AMD_PCI = 0x1002
-#: How many devices a card is in each mode of partitions; in CPX one a die, of which MI300A has 6.
+#: How many devices a card is in each mode of partitions; in CPX one a compute die (XCC):
+#: torvalds/linux at 04141c0, ``drivers/gpu/drm/amd/amdgpu/aqua_vanjaram.c``, whose table of modes
+#: knows cards with 8, 6 (MI300A, the one with TPX) and 4 of them.
 _PARTS = {"DPX": 2, "TPX": 3, "QPX": 4, "CPX": 8}
-_DIES_OF_MI300A = 6
+_DIES = {"MI300A": 6, "MI308X": 4}
+#: What a memory bank of a node is: the device's own, which processors see or do not (Linux,
+#: ``amdkfd/kfd_topology.h``, ``HSA_MEM_HEAP_TYPE_FB_PUBLIC`` and ``_PRIVATE``).
+_OWN_BANKS = (1, 2)
 
 #: PCI device, and revision where one chip is sold under several names, to the product.
 PRODUCTS: Mapping[str, str] = {
@@ -56,22 +61,64 @@ def devices_from_kfd(nodes: Path, pci: Path) -> list[Device] | None:
     for node in sorted(nodes.glob("[0-9]*"), key=lambda path: (len(path.name), path.name)):
         # The kernel hides the nodes of GPUs that this container was not given.
         properties = _properties(node / "properties")
-        is_gpu = properties.get("simd_count", 0) > 0
-        if is_gpu and properties.get("vendor_id") == _AMD_PCI:
+        if _is_gpu(properties):
             found.append(_device(properties, len(found), pci))
     return _told_apart(found) or None
 
 
+def _is_gpu(properties: Mapping[str, int]) -> bool:
+    return properties.get("simd_count", 0) > 0 and properties.get("vendor_id") == _AMD_PCI
+
+
 def part_of(device: Device) -> Part | None:
     """A partition of a card: its sensors and its count of memory are those of the card."""
-    mode = str(device.details.get("compute_partition")).upper()
+    mode = _mode(device)
     if mode not in _PARTS:
         return None
-    dies = mode == "CPX" and "MI300A" in device.product
+    dies = (count for name, count in _DIES.items() if mode == "CPX" and name in device.product)
     # The tools count partitions by the function, and the rest of the address is the card's.
     bus = device.details.get("bus")
-    card = str(bus).rpartition(".")[0] if bus else device.uuid
-    return Part(card=card, of=_DIES_OF_MI300A if dies else _PARTS[mode])
+    card = _card(str(bus)) if bus else device.uuid
+    return Part(card=card, of=next(dies, _PARTS[mode]))
+
+
+def with_own_memory(devices: Sequence[Device], nodes: Path) -> list[Device]:
+    """``devices`` with the memory that each partition has: what the tools tell of the first one,
+    and ``mem_info_vram_total`` of all, is the card's. Unknown where the compute driver does not
+    tell."""
+    return [
+        replace(device, memory_bytes=_memory_of_parts(nodes, str(device.details.get("bus"))))
+        if _mode(device) in _PARTS
+        else device
+        for device in devices
+    ]
+
+
+def _mode(device: Device) -> str:
+    return str(device.details.get("compute_partition")).upper()
+
+
+def _card(bus: str) -> str:
+    return bus.rpartition(".")[0]
+
+
+def _memory_of_parts(nodes: Path, bus: str) -> int | None:
+    """What each partition of the card at this address has: its memory bank is that of its memory
+    partition (NPS), shared among all that have the same one (Linux, ``amdgpu_amdkfd.c``,
+    ``amdgpu_amdkfd_xcp_memory_size``); all are alike."""
+    sizes = {
+        _banks(node)
+        for node in nodes.glob("[0-9]*")
+        if _is_gpu(properties := _properties(node / "properties"))
+        and _card(_bus(properties)) == _card(bus)
+    }
+    return sizes.pop() or None if len(sizes) == 1 else None
+
+
+def _banks(node: Path) -> int:
+    banks = [_properties(file) for file in node.glob("mem_banks/[0-9]*/properties")]
+    own = (bank for bank in banks if bank.get("heap_type") in _OWN_BANKS)
+    return sum(bank.get("size_in_bytes", 0) for bank in own)
 
 
 def _told_apart(devices: Sequence[Device]) -> list[Device]:
@@ -112,7 +159,8 @@ def processes(nodes: Path, number: str | None) -> tuple[int, ...] | None:
 
 
 def hwmon(pci: Path, bus: str) -> Path | None:
-    """Where the kernel shows the sensors of the device at this address."""
+    """Where the kernel shows the sensors of the device at this address, by the names of Linux'
+    ``drivers/gpu/drm/amd/pm/amdgpu_pm.c``."""
     return next(iter(sorted((pci / bus / "hwmon").glob("hwmon*"))), None)
 
 

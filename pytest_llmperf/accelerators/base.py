@@ -20,6 +20,10 @@ from .conditions import Watcher
 #: For a tool, and for all that one library or the kernel is asked at a time. A driver that nobody
 #: holds open takes up to seconds a card to start.
 STEP_S = 20.0
+#: For watching to begin, while a server waits to be measured: for files of the kernel, whose driver
+#: that server holds open, and for the first answer of a tool. One that takes longer each time would
+#: tell too late how a run went.
+READ_S, WATCH_S = 2.0, 8.0
 #: For a library to close at the end: one that hangs is left as it is.
 CLOSE_S = 2.0
 #: Of a step's time, what one start of a tool may take: it is ended before the step is given up.

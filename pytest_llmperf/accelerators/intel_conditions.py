@@ -15,7 +15,7 @@ from pytest_llmperf import clock
 from pytest_llmperf.records import Device
 
 from . import cards
-from .base import MIB, STEP_S, RunTool, number, read_number, read_text, whole, within
+from .base import MIB, READ_S, WATCH_S, RunTool, number, read_number, read_text, whole, within
 from .conditions import Condition, Watcher
 
 SYSFS_S, TOOL_S = 1.0, 2.5
@@ -40,10 +40,11 @@ Look = Callable[[], Sequence[Condition]]
 
 def watcher(run: RunTool, pci: Path, devices: Sequence[Device]) -> Watcher | None:
     look = by_sysfs(pci, devices)
-    if within(STEP_S, lambda: any(one.energy_j is not None for one in look())):
+    if within(READ_S, lambda: any(one.energy_j is not None for one in look())):
         return Watcher(look=_once(look, devices), period_s=SYSFS_S, source="sysfs")
     asked = by_tool(run, devices)
-    return Watcher(look=asked, period_s=TOOL_S, source="xpu-smi") if within(STEP_S, asked) else None
+    told = within(WATCH_S, asked)
+    return Watcher(look=asked, period_s=TOOL_S, source="xpu-smi") if told else None
 
 
 def part_of(device: Device) -> cards.Part | None:

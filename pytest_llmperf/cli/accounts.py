@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pytest_llmperf.gates.chronicle import mean, session_value, values_of
 from pytest_llmperf.gates.comparable import differences, told
 from pytest_llmperf.gates.history import LEARNING
 from pytest_llmperf.metrics import units
 from pytest_llmperf.records import Level, Observation
 
-from .history import History, loss, mean, metrics_of, session_value, values_of
+from .history import History, loss, metrics_of
 from .words import count, percent, table, value_text
 from .workloads import workload_text
 

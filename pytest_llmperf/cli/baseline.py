@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
@@ -191,8 +192,8 @@ def _prune(arguments: argparse.Namespace) -> int:
 
 
 def _whole(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    if not re.fullmatch(r"0*[1-9][0-9]{0,4}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 99999")
     return int(text)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.reading import Unreadable, read_json
 
 from . import git
 from .words import Commands, command
@@ -99,8 +99,8 @@ def report_at(path: Path) -> Mapping[str, Any] | None:
     """A whole report; ``None`` where pytest wrote none. Only what is judged by is checked: other
     commits bring other versions of this package, with other schemas."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        document = read_json(path)
+    except Unreadable:
         return None
     known = (
         isinstance(document, dict) and {"gates", "tests", "verdict", "complete"} <= document.keys()

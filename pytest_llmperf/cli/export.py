@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.report.exports import KINDS, export, split
+from pytest_llmperf.report.requests import KIND as REQUESTS
 
 from .reports import load
 from .words import Commands, command
@@ -40,6 +41,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _target(text: str) -> tuple[str, str]:
     try:
-        return split(text, "KIND:PATH")
+        kind, path = split(text, "KIND:PATH")
     except UsageMistake as mistake:
         raise argparse.ArgumentTypeError(str(mistake)) from None
+    if kind == REQUESTS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: a report holds no single requests; have them kept while they are measured, "
+            f"with pytest --llmperf-export {text}."
+        )
+    return kind, path

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_llmperf.errors import UsageMistake, nearest
@@ -80,27 +79,6 @@ def histories(store: Store, asked: Sequence[str] = ()) -> list[History]:
 
 def _named(history: History, text: str) -> bool:
     return text in history.key or any(text in session.test for session in history.sessions)
-
-
-def session_value(session: Observation, metric: str) -> float | None:
-    """The mean over a session's launches, in the metric's unit: geometric, where all are positive.
-    ``None`` where no launch has it."""
-    values = [launch.metrics[metric] for launch in session.launches if metric in launch.metrics]
-    return mean(values)
-
-
-def values_of(sessions: Iterable[Observation], metric: str) -> list[float]:
-    """One value for each session that has one."""
-    found = (session_value(session, metric) for session in sessions)
-    return [value for value in found if value is not None]
-
-
-def mean(values: Sequence[float]) -> float | None:
-    if not values:
-        return None
-    if min(values) > 0 and min(values) != max(values):
-        return statistics.geometric_mean(values)
-    return statistics.fmean(values)
 
 
 def loss(before: float | None, after: float | None, direction: Direction) -> float | None:

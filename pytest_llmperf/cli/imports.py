@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.errors import ReportError, UsageMistake
 from pytest_llmperf.report.imports import TOOLS, read
 from pytest_llmperf.report.imports.document import Told, foreign_report
 from pytest_llmperf.report.imports.found import Found
+from pytest_llmperf.report.validate import problems_in
 from pytest_llmperf.report.write import write_report
 
 from .words import Commands, command, count
@@ -71,11 +73,22 @@ def run(arguments: argparse.Namespace) -> int:
         created=datetime.now(UTC).isoformat(),
         tool_version=metadata.version("pytest-llmperf"),
     )
+    _check_makes_sense(document, arguments.files)
     write_report(document, arguments.output)
     for note in document["foreign"]["notes"]:
         print(note)
     print(f"{arguments.output}: {count(len(document['measurements']), 'load')}")
     return 0
+
+
+def _check_makes_sense(document: Mapping[str, Any], files: Sequence[Path]) -> None:
+    """Figures such as -3 requests make no report, and none is written."""
+    if problems := problems_in(document):
+        raise ReportError(
+            f"{', '.join(map(str, files))}: what is told there makes no report: {problems[0]}. "
+            "Name results that a tool wrote.",
+            path=files[0],
+        )
 
 
 def _check_one_tool(results: Sequence[tuple[Path, Sequence[Found]]]) -> None:

@@ -30,8 +30,10 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.report.html import write_page
+    from pytest_llmperf.report.profiles import seen_from
 
     path: Path = arguments.output or arguments.report.with_suffix(".html")
-    write_page(load(arguments.report), path, option="-o")
+    document = seen_from(load(arguments.report), arguments.report.parent, path.parent)
+    write_page(document, path, option="-o")
     print(path)
     return 0

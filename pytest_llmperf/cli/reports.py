@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llmperf.errors import ReportError
+from pytest_llmperf.reading import Unreadable
 from pytest_llmperf.records import Direction
 
 Document = Mapping[str, Any]
@@ -55,27 +56,30 @@ class Measured:
 
 def problems_of(path: Path) -> list[str]:
     """Everything wrong with the report at ``path``. Raises ReportError when it cannot be read."""
-    from pytest_llmperf.report.validate import validate_report
+    return _read(path)[1]
+
+
+def _read(path: Path) -> tuple[Document, list[str]]:
+    """The report at ``path``, and everything wrong with it."""
+    from pytest_llmperf.report.validate import read_report
 
     try:
-        return validate_report(path)
-    except OSError as error:
+        return read_report(path)
+    except Unreadable as why:
         raise ReportError(
-            f"{path} cannot be read: {error.strerror or error}. Name a report that pytest wrote "
-            "with --llmperf-report.",
-            path=path,
-        ) from error
+            f"{path} {why}. Name a report that pytest wrote with --llmperf-report.", path=path
+        ) from why
 
 
 def load(path: Path) -> Document:
     """A report that matches its schema; raises ReportError for any other."""
-    if problems := problems_of(path):
+    document, problems = _read(path)
+    if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise ReportError(
             f"{path} is no valid report: {problems[0]}{more}. `pytest-llmperf validate` tells all.",
             path=path,
         )
-    document: Document = json.loads(path.read_text(encoding="utf-8"))
     return document
 
 

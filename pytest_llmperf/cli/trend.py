@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import shutil
 import sys
 from collections.abc import Iterator
@@ -11,11 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.gates.chronicle import chronicle, mean
 from pytest_llmperf.gates.compare import Difference, compare_launches
 from pytest_llmperf.metrics import units
 from pytest_llmperf.records import Level, Observation
 
-from .history import History, histories, mean, metrics_of, session_value
+from .history import History, histories, metrics_of
 from .where import add_store, opened
 from .words import (
     ALPHA,
@@ -101,25 +101,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 def examine(history: History, metric: str, confidence: float) -> Trend:
     """Find the steps of one metric, and compare its newest stretch with the accepted level."""
-    from pytest_llmperf.gates.steps import find_steps
-
-    pairs = [(session, session_value(session, metric)) for session in history.sessions]
-    known = [(session, value) for session, value in pairs if value is not None]
-    values = [value for _, value in known]
-    log = bool(values) and min(values) > 0
-    steps = find_steps([math.log(value) if log else value for value in values])
     under = {session.id for session in history.under(history.level)}
-    start = steps.starts[-1] if steps.starts else 0
+    found = chronicle(history.sessions, metric, under)
+    known = list(zip(found.sessions, found.values, strict=True))
+    start = found.steps.starts[-1] if found.steps.starts else 0
     accepted = [value for session, value in known if session.id in under]
     newest = [value for session, value in known[start:] if session.id not in under]
     row = units.row_of(metric)
     return Trend(
         metric=metric,
-        sessions=tuple(session for session, _ in known),
-        values=tuple(values),
-        steps=steps,
+        sessions=found.sessions,
+        values=found.values,
+        steps=found.steps,
         level=history.level,
-        level_value=mean(accepted),
+        level_value=found.level,
         newest=compare_launches(
             accepted,
             newest,

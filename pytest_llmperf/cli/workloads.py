@@ -7,20 +7,28 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.metrics.units import format_number, spoken
 from pytest_llmperf.records import Workload
 
 _DIGITS = 8
+#: A longer one is no workload's, and may be nested for the parser's ruin.
+_LONGEST = 20_000
+#: What parsing raises for text that somebody else wrote.
+_NOT_OURS = (
+    *(SyntaxError, ValueError, TypeError, ArithmeticError, UsageMistake),
+    *(RecursionError, MemoryError),
+)
 
 
 def workload_text(kept: str) -> str:
     """What it asks for beside the defaults, such as "chat: 8 input tokens, concurrency 4, 16
     requests"; ``kept`` as it is where no session wrote it."""
     try:
-        said = _fields(ast.parse(kept, mode="eval").body, "Workload")
-    except (SyntaxError, ValueError):
+        said = _fields(ast.parse(kept[:_LONGEST], mode="eval").body, "Workload")
+        parts = [_part(name, value) for name, value in said.items() if name != "name"]
+    except _NOT_OURS:
         return kept
-    parts = [_part(name, value) for name, value in said.items() if name != "name"]
     return f"{said.get('name', 'workload')}: {', '.join(parts) or 'by default'}"
 
 

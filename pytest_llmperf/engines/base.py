@@ -22,6 +22,7 @@ from pytest_llmperf.records import (
 )
 
 from .counters import CounterNames
+from .profiler import Profiler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +32,14 @@ class Extras:
     ``weights`` is the form of the tiny models that it loads. ``uncached`` are fields for the body
     of a request that keep it out of the prefix cache, where nothing can empty that; they are left
     out where hits are meant. ``more_info_paths`` are paths like ``info_paths`` that need not
-    answer, and then are missing from what ``identify`` gets.
+    answer, and then are missing from what ``identify`` gets. ``profiler`` is its own, where it has
+    one.
     """
 
     weights: WeightFormat = "safetensors"
     uncached: Mapping[str, Json] = field(default_factory=dict)
     more_info_paths: tuple[str, ...] = ()
+    profiler: Profiler | None = None
 
 
 def extras_of(engine: Engine) -> Extras:

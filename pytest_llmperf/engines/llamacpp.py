@@ -103,7 +103,7 @@ class LlamaCpp:
         args = tuple(_long(word) for word in request.args)
         refuse(args, _RESERVED)
         started = (_IN_IMAGE,) if request.image else (placement.python, str(STARTER))
-        recipe = recipe_of(self.name, placement, args)
+        recipe = recipe_of(self.name, placement, request, args)
         flags = (*_model(placement), *_flags(placement), *(recipe.flags if recipe else ()))
         env = {**dict(recipe.env if recipe else ()), **dict(request.env)}
         return LaunchPlan(

@@ -58,7 +58,7 @@ class LMDeploy:
         """See :meth:`Engine.plan`."""
         refuse(request.args, _RESERVED, abbreviated=True)
         _check_device(placement)
-        recipe = recipe_of(self.name, placement, request.args)
+        recipe = recipe_of(self.name, placement, request, request.args)
         ours = (*_address(placement), *_flags(placement), *(recipe.flags if recipe else ()))
         env = {**_env(placement), **dict(recipe.env if recipe else ()), **dict(request.env)}
         return LaunchPlan(

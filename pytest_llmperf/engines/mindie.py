@@ -64,8 +64,8 @@ class MindIE:
         place = placement.scratch or Path(tempfile.gettempdir())
         script = place / f"mindie-{placement.port}.sh"
         config = place / f"mindie-{placement.port}.json"
-        recipe = recipe_of(self.name, placement)
-        args = spread_args(request.args, placement, recipe)
+        recipe = recipe_of(self.name, placement, request)
+        args = spread_args(request.args, placement, recipe) if request.recipe else request.args
         return LaunchPlan(
             engine=self.name,
             # What is only in a file would not tell two sides of a comparison apart.

@@ -18,7 +18,6 @@ _LMDEPLOY = "InternLM/lmdeploy docs/en/supported_models/supported_models.md at 1
 _TRTLLM = "NVIDIA/TensorRT-LLM docs, deployment guides, 1.2"
 _LLAMA = "ggml-org/llama.cpp tools/server/README.md"
 
-_TRUST: Flag = ("--trust-remote-code",)
 _EXPERTS: Flag = ("--enable-expert-parallel",)
 _VLLM_TP = frozenset({"--tensor-parallel-size", "-tp"})
 
@@ -30,7 +29,7 @@ _VLLM = Cookbook(
             product=r"\bG?H200\b",
             models=("r1",),
             devices=(8, 8),
-            flags=(_TRUST, _EXPERTS),
+            flags=(_EXPERTS,),
             source=_VLLM_RECIPES,
         ),
         Row(
@@ -39,7 +38,7 @@ _VLLM = Cookbook(
             product=r"\bG?B200\b",
             models=("r1",),
             devices=(4, 8),
-            flags=(_TRUST, _EXPERTS),
+            flags=(_EXPERTS,),
             source=_VLLM_RECIPES,
         ),
         Row(
@@ -48,7 +47,7 @@ _VLLM = Cookbook(
             product=r"\bG?B200\b",
             models=("r1-fp4",),
             devices=(4, 8),
-            flags=(_TRUST, _EXPERTS),
+            flags=(_EXPERTS,),
             source=_VLLM_RECIPES,
         ),
         Row(
@@ -58,7 +57,6 @@ _VLLM = Cookbook(
             models=("r1",),
             devices=(8, 8),
             flags=(
-                _TRUST,
                 ("--max-model-len", "32768"),
                 ("--block-size", "1"),
                 ("--no-enable-prefix-caching",),
@@ -107,7 +105,7 @@ _TRTLLM_BOOK = Cookbook(
             vendor="nvidia",
             models=("r1", "r1-fp4"),
             devices=(4, 1024),
-            flags=(("--trust_remote_code",),),
+            flags=(),
             source=_TRTLLM,
         ),
     ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from pytest_llmperf.records import Accelerator, ModelSize, Placement
+from pytest_llmperf.records import Accelerator, ModelSize, Placement, ServerRequest
 
 from .arguments import Flag
 from .cookbook import Recipe, Row
@@ -136,7 +136,12 @@ def _plain(flag: str) -> str:
     return flag.replace("_", "-")
 
 
-def recipe_of(engine: str, placement: Placement, args: Sequence[str] = ()) -> Recipe | None:
-    """The recipe for what is to run at ``placement``; see :func:`recipe_for`."""
+def recipe_of(
+    engine: str, placement: Placement, request: ServerRequest, args: Sequence[str] = ()
+) -> Recipe | None:
+    """The recipe for what is to run at ``placement``, if ``request`` wants one; see
+    :func:`recipe_for`."""
+    if not request.recipe:
+        return None
     model = recipe_model(placement)
     return recipe_for(engine, model, placement.accelerator, size=placement.size, args=args)

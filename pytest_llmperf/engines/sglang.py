@@ -21,10 +21,12 @@ from pytest_llmperf.redact import is_secret, redact_joined
 from . import sglang_cpu
 from .answers import as_object, as_text, as_whole, first_model
 from .arguments import Flag, merge, refuse
+from .base import Extras
 from .bytecode import kept_bytecode
 from .cookbook import Recipe
 from .counters import SGLANG, CounterNames
 from .naming import is_local, is_r1, is_tiny, start_timeout_s
+from .profiler import SGLANG as PROFILER
 from .recipes import recipe_of
 from .sglang_logs import CAUSES, PROGRESS
 
@@ -64,6 +66,7 @@ class SGLang:
     )
     metrics_path: str | None = "/metrics"
     counters: CounterNames | None = SGLANG
+    extras = Extras(profiler=PROFILER)
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._environ = environ
@@ -72,7 +75,7 @@ class SGLang:
         """See :meth:`Engine.plan`."""
         refuse(request.args, _RESERVED, abbreviated=True)
         on_cpu = placement.accelerator.vendor == "cpu"
-        recipe = recipe_of(self.name, placement, request.args)
+        recipe = recipe_of(self.name, placement, request, request.args)
         flags = (*_address(placement), *_flags(placement), *(recipe.flags if recipe else ()))
         return LaunchPlan(
             engine=self.name,
@@ -91,7 +94,7 @@ class SGLang:
             cores=placement.cores,
             progress=PROGRESS,
             causes=CAUSES,
-            notes=sglang_cpu.NOTES if on_cpu else (),
+            notes=_notes(placement, recipe),
             recipe=str(recipe) if recipe else None,
         )
 
@@ -165,6 +168,12 @@ def _flags(placement: Placement) -> tuple[Flag, ...]:
         flags.append(("--reasoning-parser", "deepseek-r1"))
     flags.append(("--enable-metrics",))
     return tuple(flags)
+
+
+def _notes(placement: Placement, recipe: Recipe | None) -> tuple[str, ...]:
+    if placement.accelerator.vendor != "cpu":
+        return ()
+    return (*((sglang_cpu.FLAGS_NOTE,) if recipe else ()), sglang_cpu.KERNELS_NOTE)
 
 
 def _context(info: Mapping[str, Json], model: Mapping[str, Json]) -> int | None:

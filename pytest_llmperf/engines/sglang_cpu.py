@@ -33,10 +33,12 @@ FLAGS: tuple[Flag, ...] = (
     ("--max-running-requests", "256"),
 )
 
-NOTES: tuple[str, ...] = (
-    "SGLang runs on the CPU: torch_native attention, no CUDA graphs, no overlap of scheduling.",
+FLAGS_NOTE = (
+    "SGLang runs on the CPU: torch_native attention, no CUDA graphs, no overlap of scheduling."
+)
+KERNELS_NOTE = (
     "Where the installed sgl_kernel does not load, a stand-in takes its place whose functions "
-    "raise when called; the server's log says whether it did.",
+    "raise when called; the server's log says whether it did."
 )
 
 

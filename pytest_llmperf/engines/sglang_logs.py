@@ -34,6 +34,11 @@ PROGRESS: tuple[LogProgress, ...] = (
 
 CAUSES: tuple[FailureCause, ...] = (
     _cause(
+        r"contains custom code which must be executed|trust_remote_code=True` to remove",
+        "the model brings code of its own, which runs only with leave",
+        "if you trust the model, add --trust-remote-code to args=",
+    ),
+    _cause(
         r"No module named '?sglang(\.launch_server)?'?\s*$|No module named 'sglang'",
         "SGLang is not installed in the Python that was to run it",
         "pip install 'pytest-llmperf[sglang]' there, or name another Python with python=",
@@ -115,6 +120,13 @@ CAUSES: tuple[FailureCause, ...] = (
         r"no compiled sgl_kernel loads on this machine",
         "the model needs a compiled kernel that does not exist for this processor",
         "choose another model, or install SGLang's own build for CPUs",
+    ),
+    _cause(
+        r"SGLANG_CPU_OMP_THREADS_BIND is not set, in this case"
+        r"|NUMA index \d+ .*is out of range for \d+ (?:numa nodes|SGLANG_CPU_OMP_THREADS_BIND)",
+        "on processors SGLang wants a NUMA node for each rank, or to be told each rank's cores",
+        'name the cores of all ranks, as in env={"SGLANG_CPU_OMP_THREADS_BIND": "0-15|16-31"} for '
+        "two, or lower --tp, --dp and --pp until there are no more ranks than NUMA nodes",
     ),
     _cause(
         r"Unknown attention backend|[Ii]nvalid attention backend"

@@ -32,7 +32,6 @@ _ASCEND = (
 )
 _RADEON = "AMD-AIM/sglang-radeon README.md at 37cbe3b (sglang-radeon-rdna3 0.1)"
 
-_TRUST: Flag = ("--trust-remote-code",)
 _NO_PREFIX_CACHE: Flag = ("--disable-radix-cache",)
 
 
@@ -42,7 +41,6 @@ def _chunks(tokens: int) -> tuple[Flag, Flag]:
 
 def _aiter(chunk: int) -> tuple[Flag, ...]:
     return (
-        _TRUST,
         ("--mem-fraction-static", "0.8"),
         ("--cuda-graph-max-bs-decode", "512"),
         *_chunks(chunk),
@@ -54,7 +52,6 @@ def _aiter(chunk: int) -> tuple[Flag, ...]:
 
 
 _HOPPER: tuple[Flag, ...] = (
-    _TRUST,
     _NO_PREFIX_CACHE,
     ("--max-running-requests", "512"),
     ("--cuda-graph-max-bs-decode", "512"),
@@ -77,7 +74,6 @@ _BLACKWELL_FP8: tuple[Flag, ...] = (
     *_BLACKWELL,
 )
 _BLACKWELL_FP4: tuple[Flag, ...] = (
-    _TRUST,
     ("--max-running-requests", "256"),
     ("--cuda-graph-max-bs-decode", "256"),
     ("--mem-fraction-static", "0.85"),
@@ -87,7 +83,6 @@ _BLACKWELL_FP4: tuple[Flag, ...] = (
 _NPU: tuple[Flag, ...] = (("--device", "npu"), ("--attention-backend", "ascend"))
 _NPU_R1: tuple[Flag, ...] = (
     *_NPU,
-    _TRUST,
     ("--quantization", "modelslim"),
     ("--watchdog-timeout", "9000"),
     ("--cuda-graph-bs-decode", "8", "16", "24", "28", "32"),
@@ -142,7 +137,7 @@ _NVIDIA = (
         product=r"\bH(?:100|200|800|20)\b",
         models=("r1",),
         devices=(16, 1024),
-        flags=(_TRUST,),
+        flags=(),
         source=_SIZES_OF_NODES,
     ),
     Row(

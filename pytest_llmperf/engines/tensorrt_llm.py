@@ -83,7 +83,7 @@ class TensorRTLLM:
         _check_device(placement)
         own_file = _OPTIONS_FILE & given(request.args)
         options = _options_path(placement)
-        recipe = recipe_of(self.name, placement, request.args)
+        recipe = recipe_of(self.name, placement, request, request.args)
         ours = (*_flags(placement, options), *(recipe.flags if recipe else ()))
         env = {**_env(placement), **dict(recipe.env if recipe else ()), **dict(request.env)}
         return LaunchPlan(

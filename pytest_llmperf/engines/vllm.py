@@ -31,6 +31,8 @@ from .bytecode import kept_bytecode
 from .counters import VLLM as COUNTERS
 from .counters import CounterNames
 from .naming import is_local, is_r1, is_tiny, start_timeout_s
+from .profiler import VLLM as PROFILER
+from .profiler import vllm_flag
 from .recipes import recipe_of
 from .vllm_logs import CAUSES, PROGRESS
 
@@ -80,7 +82,7 @@ class VLLM:
     )
     metrics_path: str | None = "/metrics"
     counters: CounterNames | None = COUNTERS
-    extras = Extras(more_info_paths=(_CONFIG,))
+    extras = Extras(more_info_paths=(_CONFIG,), profiler=PROFILER)
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._environ = environ
@@ -89,7 +91,7 @@ class VLLM:
         """See :meth:`Engine.plan`."""
         refuse(request.args, _RESERVED, abbreviated=True)
         on_cpu = placement.accelerator.vendor == "cpu"
-        recipe = recipe_of(self.name, placement, request.args)
+        recipe = recipe_of(self.name, placement, request, request.args)
         flags = (*_flags(placement), *(recipe.flags if recipe else ()))
         base = self._environ if placement.environ is None else placement.environ
         env = {
@@ -167,6 +169,8 @@ def _flags(placement: Placement) -> tuple[Flag, ...]:
     ]
     if is_r1(placement):
         flags.append(("--reasoning-parser", "deepseek_r1"))
+    if placement.profiles is not None:
+        flags.append(vllm_flag(placement.profiles))
     if placement.accelerator.vendor == "cpu":
         flags += vllm_cpu.FLAGS
     return tuple(flags)

@@ -138,7 +138,7 @@ def _places(
         _make(hub.values())
     elif model.exists():
         read += [model, *_behind(model, hub.values())]
-    for path in (*read, *hub.values()):
+    for path in filter(None, (*read, *hub.values(), placement.profiles)):
         if ":" in str(path):
             raise ServerError(
                 f"{path} cannot be seen in a container: its name holds a colon",
@@ -147,7 +147,7 @@ def _places(
     hub = {name: path for name, path in hub.items() if path.is_dir()}
     return Places(
         read=tuple(dict.fromkeys(read)),
-        written=tuple(dict.fromkeys(hub.values())),
+        written=tuple(dict.fromkeys([*hub.values(), *filter(None, [placement.profiles])])),
         code=code,
         env=tuple((name, str(path)) for name, path in hub.items()),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from pytest_llmperf.redact import secret_env
+
 _DROPPED_PREFIXES = ("COV_CORE_", "COVERAGE_", "PYTEST_", "PYDEVD")
 _DROPPED = frozenset(
     {
@@ -18,6 +20,9 @@ _DROPPED = frozenset(
         "PYTHONTRACEMALLOC",
         "PYTHONVERBOSE",
         "PYTHONWARNINGS",
+        # Keys of endpoints: what is started here has no use for them.
+        "LLMPERF_API_KEY",
+        "LLMPERF_REFERENCE_API_KEY",
     }
 )
 
@@ -33,10 +38,11 @@ def server_environment(
 def clean_environment(
     base: Mapping[str, str], extra: Iterable[tuple[str, str]] = ()
 ) -> dict[str, str]:
-    """``base`` without what coverage, debuggers and pytest left in it, then ``extra`` over it."""
+    """``base`` without what coverage, debuggers and pytest left in it, then ``extra`` over it; what
+    of it is secret does not show among a traceback's locals."""
     kept = {
         name: value
         for name, value in base.items()
         if name not in _DROPPED and not name.startswith(_DROPPED_PREFIXES)
     }
-    return kept | dict(extra)
+    return secret_env(kept | dict(extra))

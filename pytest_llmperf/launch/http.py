@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from http.client import HTTPException
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from pytest_llmperf.errors import ServerError, UsageMistake
 from pytest_llmperf.records import Json
 from pytest_llmperf.redact import redact_text
+
+#: Of a page with metrics, the largest that is asked for, some MiB are much.
+_LARGEST = 64 << 20
+_REMEDY = "see whether the server is still running and the address is right"
+_REMEDY_TLS = (
+    "see that the certificate is valid and made for this name, and where it is signed by an "
+    "authority of your own, name that one's file in SSL_CERT_FILE"
+)
 
 
 def call(
@@ -44,7 +53,7 @@ def call(
         reason = getattr(error, "reason", error)
         raise ServerError(
             f"{method} {redact_text(url)} got no answer: {reason}",
-            remedy="see whether the server is still running and the address is right",
+            remedy=_REMEDY_TLS if isinstance(reason, ssl.SSLError) else _REMEDY,
         ) from error
 
 
@@ -53,10 +62,21 @@ def _answer(
 ) -> tuple[int, bytes]:
     try:
         with opener.open(request, timeout=timeout_s) as response:
-            return response.status, response.read()
+            return response.status, _body(response)
     except urllib.error.HTTPError as error:
         with error:
-            return error.code, error.read()
+            return error.code, _body(error)
+
+
+def _body(response: Any) -> bytes:
+    """All of it; without a limit a server could answer until our memory is full."""
+    if response.length is not None and response.length <= _LARGEST:
+        whole: bytes = response.read()  # tells where it breaks off, as a bounded one does not
+        return whole
+    body: bytes = response.read(_LARGEST) if response.length is None else b""
+    if response.length or len(body) == _LARGEST:
+        raise ValueError(f"its answer is longer than the {_LARGEST:,} bytes that are read of one")
+    return body
 
 
 def get_json(url: str, *, timeout_s: float, headers: Mapping[str, str] | None = None) -> Json:
@@ -71,7 +91,7 @@ def get_json(url: str, *, timeout_s: float, headers: Mapping[str, str] | None = 
         raise ServerError(f"GET {redact_text(url)} answered {status}, expected 200: {shown}")
     try:
         return cast(Json, json.loads(body))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ServerError(f"GET {redact_text(url)} did not answer with JSON: {shown}") from error
 
 

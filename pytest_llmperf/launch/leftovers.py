@@ -10,14 +10,14 @@ that the note names.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf import clock
+from pytest_llmperf.reading import MIB, Unreadable, read_json
 
 from .locks import subdirectory, try_lock, unlock
 
@@ -52,7 +52,7 @@ def _sweep_one(path: Path) -> list[str]:
     if fd is None:
         return []
     try:
-        note = json.loads(path.read_bytes())
+        note = _note(path)
         launch = f"what an earlier launch ({path.stem}) left running"
         # Process numbers mean nothing after a restart or in another container.
         here = note["place"] == this_place()
@@ -68,6 +68,15 @@ def _sweep_one(path: Path) -> list[str]:
     finally:
         unlock(fd)
     return said
+
+
+def _note(path: Path) -> dict[str, Any]:
+    """What a keeper noted; of one that cannot be read the file's name tells the launch."""
+    try:
+        note = read_json(path, most=MIB)
+        return {"place": note["place"], "launch": note["launch"], **note, "server": note["server"]}
+    except (Unreadable, KeyError, TypeError):
+        return {"place": "", "launch": path.stem, "server": None}
 
 
 def _end(command: Sequence[str]) -> tuple[bool, str]:

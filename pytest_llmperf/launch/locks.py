@@ -15,7 +15,6 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -23,9 +22,12 @@ from typing import Self
 
 from pytest_llmperf import clock
 from pytest_llmperf.errors import ServerError, UsageMistake
+from pytest_llmperf.reading import MIB, Unreadable, read_json
 from pytest_llmperf.redact import redact_argv
 
 _RETRY_S = 0.1
+_LARGEST_NOTE = MIB
+_LONGEST_SHOWN = 400
 RUNTIME_DIR_VARIABLE = "PYTEST_LLMPERF_RUNTIME_DIR"
 
 
@@ -63,9 +65,11 @@ def subdirectory(name: str) -> Path:
 def try_lock(path: Path, *, create: bool = True) -> int | None:
     """An open descriptor that holds the lock on ``path``, or ``None`` when another one does.
 
-    Raises :class:`FileNotFoundError` for an absent file with ``create`` false.
+    Raises :class:`FileNotFoundError` for an absent file with ``create`` false, and
+    :class:`~pytest_llmperf.errors.UsageMistake` for what is no file of a lock: in a directory that
+    others may write to, a link could have us write over something else.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
+    fd = _opened(path, create)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -73,6 +77,23 @@ def try_lock(path: Path, *, create: bool = True) -> int | None:
         if error.errno in (errno.EAGAIN, errno.EACCES):
             return None
         raise
+    return fd
+
+
+def _opened(path: Path, create: bool) -> int:
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    remedy = "Remove it, or name another directory for locks (--llmperf-lock-dir)."
+    try:
+        fd = os.open(path, flags | (os.O_CREAT if create else 0), 0o600)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not create:
+            raise
+        what = "it is a link" if error.errno == errno.ELOOP else error.strerror
+        raise UsageMistake(f"the lock {path} cannot be taken: {what}. {remedy}") from error
+    facts = os.fstat(fd)
+    if not stat.S_ISREG(facts.st_mode) or facts.st_nlink > 1:
+        os.close(fd)
+        raise UsageMistake(f"the lock {path} cannot be taken: it is no file of its own. {remedy}")
     return fd
 
 
@@ -193,14 +214,18 @@ class DeviceLock:
                 self.release()
                 return uuid
             self._held[uuid] = fd
-            self._sign(fd)
+            try:
+                self._sign(fd)
+            except OSError:
+                self.release()  # or this process would wait for itself
+                raise
         return None
 
     def _sign(self, fd: int) -> None:
         note = {
             "pid": os.getpid(),
             "holder": self._holder,
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            "since": clock.stamp().isoformat(timespec="seconds"),
             "command": shlex.join(redact_argv(sys.argv)),
         }
         os.ftruncate(fd, 0)
@@ -209,11 +234,18 @@ class DeviceLock:
     def describe(self, uuid: str) -> str:
         """Who holds a device, in words."""
         try:
-            note = json.loads(self._paths[uuid].read_bytes())
-        except ValueError:
+            note = read_json(self._paths[uuid], most=_LARGEST_NOTE)
+            holder, pid, command, since = (
+                _shown(note[name]) for name in ("holder", "pid", "command", "since")
+            )
+        except (Unreadable, KeyError, TypeError):
             return "another process"  # it is writing its note, or just letting go
-        who = f" for {note['holder']}" if note["holder"] else ""
-        return f"process {note['pid']} ({note['command']}){who} since {note['since']}"
+        return f"process {pid} ({command}){f' for {holder}' if holder else ''} since {since}"
+
+
+def _shown(value: object) -> str:
+    """Of a note that others may have written, as a terminal may show it."""
+    return "".join(each if each.isprintable() else " " for each in str(value))[:_LONGEST_SHOWN]
 
 
 def _file_name(uuid: str) -> str:

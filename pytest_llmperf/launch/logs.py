@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
+from pytest_llmperf import clock
 from pytest_llmperf.records import LaunchPlan
-from pytest_llmperf.redact import redact_argv, redact_env
+from pytest_llmperf.redact import redact_argv, redact_env, redact_printed
 
 TAIL_LINES = 40
 _LINE_LENGTH = 400
@@ -25,7 +25,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 def write_header(path: Path, plan: LaunchPlan, launch_id: str, extra: Sequence[str] = ()) -> None:
     """Begin the log with what is started and how; secrets are hidden."""
     lines = [
-        f"pytest-llmperf launch {launch_id} at {datetime.now(UTC).isoformat(timespec='seconds')}",
+        f"pytest-llmperf launch {launch_id} at {clock.stamp().isoformat(timespec='seconds')}",
         *(f"{name}={shlex.quote(value)}" for name, value in redact_env(plan.env)),
         shlex.join(redact_argv(plan.argv)),
     ]
@@ -35,16 +35,25 @@ def write_header(path: Path, plan: LaunchPlan, launch_id: str, extra: Sequence[s
     lines += [f"recipe: {plan.recipe}"] if plan.recipe else []
     lines += [f"note: {note}" for note in plan.notes]
     lines += extra
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(f"{HEADER_MARK}{part}\n" for line in lines for part in line.splitlines())
-    path.write_text(text, encoding="utf-8")
+    write_anew(path, text)
+
+
+def write_anew(path: Path, text: str) -> None:
+    """Write ``text`` to a file of our own in place of what is at ``path``: in a directory that
+    others may write to, that could be a link to another file, or a file that they go on changing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)
 
 
 def clean_line(line: str) -> str:
     """``line`` as a terminal would show it in the end: no escapes, only the last of a progress
-    bar's states, cut when it is over-long."""
+    bar's states, no secrets that it names, cut when it is over-long."""
     shown = _ESCAPES.sub("", line).rstrip("\r\n")
-    shown = _CONTROLS.sub("", shown.rpartition("\r")[2]).rstrip()
+    shown = redact_printed(_CONTROLS.sub("", shown.rpartition("\r")[2]).rstrip())
     if len(shown) > _LINE_LENGTH:
         return f"{shown[:_LINE_LENGTH]} … ({len(shown) - _LINE_LENGTH} more characters)"
     return shown

@@ -71,13 +71,14 @@ def _claim(host: str, port: int) -> bool:
         return False
     try:
         free = _can_bind(host, port)
+        if free:
+            os.ftruncate(fd, os.pwrite(fd, str(os.getpid()).encode(), 0))
     except BaseException:
         unlock(fd)
         raise
     if not free:
         unlock(fd)
         return False
-    os.ftruncate(fd, os.pwrite(fd, str(os.getpid()).encode(), 0))
     _claims[port] = (os.getpid(), fd)
     return True
 

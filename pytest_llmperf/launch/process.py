@@ -24,7 +24,7 @@ from .environment import server_environment
 from .freezing import thaw
 from .handle import KeeperHandle
 from .job import job, seconds_to_end
-from .logs import TAIL_LINES, LogFollower, last_lines, latest_progress, write_header
+from .logs import TAIL_LINES, LogFollower, last_lines, latest_progress, write_anew, write_header
 from .pinning import pin_tree
 from .ranks import Ranks
 from .readiness import ReadinessProbe, reachable_host
@@ -168,8 +168,7 @@ class ServerProcess:
         if not ports.holds(plan.port):
             ports.claim_port(plan.host, plan.port)
         for path, text in plan.files:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            write_anew(path, text)
         write_header(self.log_path, plan, self.launch_id, swept)
         mark = (leftovers.MARK, self.launch_id)
         env = server_environment(base, (*plan.env, mark))

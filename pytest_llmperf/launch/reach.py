@@ -25,7 +25,9 @@ def check_template(template: str, where: str) -> tuple[str, ...]:
     try:
         words = tuple(shlex.split(template))
     except ValueError as error:
-        raise UsageMistake(f"{where}={template!r}: {error}.") from None
+        raise UsageMistake(
+            f"{where}={template!r}: {error}; close what is quoted, as in a shell."
+        ) from None
     if not words or COMMAND not in template or HOST not in template:
         raise UsageMistake(
             f"{where}={template!r}: expected a command with {HOST} and {COMMAND} in it, such as "

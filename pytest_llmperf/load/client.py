@@ -12,7 +12,6 @@ import os
 import select
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -205,7 +204,7 @@ class LoadClient:
             self.prepare(workload)
         children = self._children[: self._prepared[workload]]
         self._get_ready(children, workload, seed, part)
-        started_at = datetime.now(UTC).isoformat()
+        started_at = clock.stamp().isoformat()
         start_ns = clock.now_ns() + _LEAD_NS
         for child in children:
             child.tell(Start(start_ns))
@@ -326,6 +325,6 @@ def _opening(target: Target) -> Command:
         model=target.model,
         api_fields=dict(target.api_fields),
         tokenize=asdict(target.tokenize) if target.tokenize else None,
-        headers=list(target.headers),
+        headers=[(name, str(value)) for name, value in target.headers],
         exact_output=target.exact_output,
     )

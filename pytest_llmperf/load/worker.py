@@ -74,6 +74,14 @@ class Worker:
             self._say(await self._answer(command))
         except ServerError as error:
             self._say(Failed(error.summary, error.cause, error.remedy))
+        except OSError as error:
+            self._say(
+                Failed(
+                    "the load client could not keep what it saw",
+                    str(error.strerror or error),
+                    "make room in the temporary directory, or name another one with TMPDIR",
+                )
+            )
 
     async def _answer(self, command: Command) -> object:
         match command:

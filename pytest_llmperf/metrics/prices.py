@@ -16,7 +16,6 @@ one device. In a ``currency`` other than USD the file says what one of it was wo
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -26,10 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.reading import MIB, Unreadable, read_json
 
 #: After so long a price is likely to have changed.
 STALE_DAYS = 180
 _DOLLAR = "USD"
+_LARGEST = MIB
 _FIELDS = {"$schema", "currency", "usd", "dated", "source", "prices"}
 _OF_PRICE = {"accelerator", "per_hour", "note"}
 
@@ -63,11 +64,9 @@ def read_prices(path: Path, said: str) -> Prices:
     """The price file at ``path``; ``said`` is the option or ini value that names it. Raises
     :class:`~pytest_llmperf.errors.UsageMistake` naming it and what to mend."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageMistake(f"{said}: it cannot be read: {error}.") from None
-    except ValueError as error:
-        raise UsageMistake(f"{said}: it is not JSON: {error}.") from None
+        document = read_json(path, most=_LARGEST)
+    except Unreadable as why:
+        raise UsageMistake(f"{said}: it {why}; see docs/telemetry.md.") from None
     try:
         return _prices(document, str(path))
     except _Wrong as why:
@@ -102,7 +101,7 @@ def _priced(entry: object, number: int) -> Priced:
     name = _text(fields, "accelerator", "a name such as H200", place)
     try:
         re.compile(name)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise _Wrong(
             f"{place}: {name!r} is neither the name of an accelerator nor a valid regular "
             f"expression: {error}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 
 from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.reading import Unreadable, parse_json, read_text
 from pytest_llmperf.records import Question
 
 #: What stands before the final answer in GSM8K's own solutions.
@@ -21,9 +21,11 @@ def read_questions(path: Path, count: int) -> tuple[Question, ...]:
     """The first ``count`` questions of a file with a JSON object in each line, of which the fields
     ``question`` and ``answer`` are read. Raises :class:`~pytest_llmperf.errors.UsageMistake`."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageMistake(f"--llmperf-gsm8k={path}: it cannot be read: {error}.") from None
+        lines = read_text(path).split("\n")
+    except Unreadable as why:
+        raise UsageMistake(
+            f"--llmperf-gsm8k={path}: it {why}. Name a file with a JSON object in each line."
+        ) from None
     filled = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if len(filled) < count:
         raise UsageMistake(
@@ -36,9 +38,11 @@ def read_questions(path: Path, count: int) -> tuple[Question, ...]:
 
 def _question(line: str, where: str) -> Question:
     try:
-        entry = json.loads(line)
-    except ValueError as error:
-        raise UsageMistake(f"--llmperf-gsm8k: {where} is not JSON: {error}.") from None
+        entry = parse_json(line)
+    except Unreadable as why:
+        raise UsageMistake(
+            f"--llmperf-gsm8k: {where} {why}; expected an object with 'question' and 'answer'."
+        ) from None
     fields = entry if isinstance(entry, dict) else {}
     text, solution = fields.get("question"), fields.get("answer")
     answer = final_number(solution) if isinstance(solution, str) else None
@@ -69,7 +73,7 @@ def final_number(text: str) -> str | None:
     if not numbers:
         return None
     try:
-        value = Decimal((numbers[0] if mark else numbers[-1]).replace(",", ""))
-    except InvalidOperation:
+        value = Decimal((numbers[0] if mark else numbers[-1]).replace(",", "")).normalize()
+    except ArithmeticError:  # more digits than a Decimal has
         return None
-    return format(value.normalize() + 0, "f")
+    return format(value + 0, "f")

@@ -47,7 +47,7 @@ class Statistic:
 #: Statistics computed for every per-request metric of every run, gated or not.
 STANDARD_STATISTICS = ("mean", "p50", "p90", "p95", "p99", "max")
 
-_SUFFIX = re.compile(r"^(?P<base>.+)_(?P<stat>mean|max|p\d{1,3})$")
+_SUFFIX = re.compile(r"^(?P<base>.+)_(?P<stat>mean|max|p[0-9]{1,3})$")
 
 _FROM_SCHEDULE = ("ttft", "ttfat", "e2e")
 _SPOKEN = {
@@ -77,6 +77,10 @@ _UNITS: dict[str, dict[str, float]] = {
     "1": {"": 1.0, "1": 1.0, "%": 1e-2},
 }
 _QUANTITY = re.compile(r"^\s*(?P<number>[+-]?[\d,_]*\.?\d+(?:[eE][+-]?\d+)?)\s*(?P<unit>\S*)\s*$")
+
+
+#: The longest text that may be a quantity; of a longer one the pattern would try every part.
+_LONGEST = 80
 
 
 def resolve(name: str) -> Statistic:
@@ -154,7 +158,7 @@ def parse_quantity(text: str | float, statistic: Statistic) -> float:
     :class:`~pytest_llmperf.errors.UsageMistake` for an unknown unit or one of another dimension.
     """
     units = _UNITS[statistic.unit]
-    match = _QUANTITY.match(str(text))
+    match = _QUANTITY.match(said) if len(said := str(text)) <= _LONGEST else None
     if match is None:
         raise UsageMistake(
             f"{statistic.name}={text!r}: expected a number and a unit, "

@@ -13,8 +13,18 @@ from .curves import Curves, SampledRequests, Timeline
 from .decided import Limit, RegressionGate, Verdict
 from .measured import ClientHealth, MetricValue, Pass, RequestRecord, Run
 from .place import Accelerator, Device
+from .profiled import Profile
 from .quality import Fingerprint, OutputQuality, Question, Reply
-from .remembered import Judged, LaunchValues, Level, NoiseProfile, Observation
+from .remembered import (
+    GateHistory,
+    HistoryPoint,
+    HistoryStep,
+    Judged,
+    LaunchValues,
+    Level,
+    NoiseProfile,
+    Observation,
+)
 from .serving import (
     MERGE_BASE,
     Container,
@@ -52,6 +62,9 @@ __all__ = [
     "Direction",
     "FailureCause",
     "Fingerprint",
+    "GateHistory",
+    "HistoryPoint",
+    "HistoryStep",
     "HttpCall",
     "HttpProbe",
     "Json",
@@ -70,6 +83,7 @@ __all__ = [
     "Pass",
     "Placement",
     "Price",
+    "Profile",
     "Question",
     "Rank",
     "RegressionGate",

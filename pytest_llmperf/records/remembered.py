@@ -96,6 +96,54 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryPoint:
+    """One session in the history of a metric.
+
+    ``value`` is its mean over launches, from ``low`` to ``high``, in the metric's unit; ``created``
+    is ISO 8601 in UTC. ``accepted`` says that the level rests on it, ``fresh`` that it is the
+    session that tells this.
+    """
+
+    created: str
+    value: float
+    low: float
+    high: float
+    launches: int
+    version: str | None = None
+    commit: str | None = None
+    dirty: bool | None = None
+    accepted: bool = False
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryStep:
+    """A new level begins ``at`` this index of a history's points; ``before`` and ``after`` are the
+    means of the stretches that meet there, in the metric's unit."""
+
+    at: int
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateHistory:
+    """What the sessions of one key measured of a gate's metric, the oldest first.
+
+    ``older`` sessions are not shown. ``steps`` are found among the points, and ``method`` says by
+    whom. ``level`` is the mean of the sessions that the accepted level rests on, in the metric's
+    unit, some of which may be older; ``against`` names it in words, and is empty without one.
+    """
+
+    points: tuple[HistoryPoint, ...]
+    older: int
+    steps: tuple[HistoryStep, ...]
+    method: str
+    level: float | None = None
+    against: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseProfile:
     """How much launches of one key differ where nothing changed, from a calibration.
 

@@ -23,8 +23,8 @@ class ServerRequest:
     here by default), and ``python`` is an interpreter inside. ``devices`` are how many it is to
     have, or which: positions among those that are visible, or the beginnings of their identities;
     ``None`` as many as its arguments use. ``nodes`` is over how many it is spread, ``None`` for one
-    alone. ``reference`` is the server that it is compared with, launch by launch, where a gate
-    asks."""
+    alone. ``recipe`` is whether documented flags may be added to ``args``. ``reference`` is the
+    server that it is compared with, launch by launch, where a gate asks."""
 
     engine: str
     model: str | None = None
@@ -38,6 +38,7 @@ class ServerRequest:
     container: str | None = None
     devices: int | tuple[str, ...] | None = None
     nodes: int | None = None
+    recipe: bool = True
     reference: ServerRequest | None = None
 
 
@@ -46,7 +47,8 @@ class Placement:
     """Where one launch goes. ``model_path`` is what the engine is told to load: a local directory
     or a hub name; ``cores`` are the CPU cores the server is pinned to, ``None`` for all.
     ``environ`` is the environment that it starts from, ``None`` for that of this process. ``size``
-    is what is known of the model, ``None`` if nothing."""
+    is what is known of the model, ``None`` if nothing. ``profiles`` is where a launch that is there
+    to be profiled leaves its traces; ``None`` for every launch that is measured."""
 
     host: str
     port: int
@@ -58,6 +60,7 @@ class Placement:
     scratch: Path | None = None
     environ: Mapping[str, str] | None = None
     size: ModelSize | None = None
+    profiles: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

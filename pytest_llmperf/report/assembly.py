@@ -10,7 +10,7 @@ from pytest_llmperf.redact import redact_argv, redact_text
 
 from .document import OUTCOMES, SIMULATORS, Entry, plain
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 TOOL = "pytest-llmperf"
 _OF_SERVER = ("server", "engine", "model", "version", "recipe")
 _SEVERITY = {"fail": 2, "inconclusive": 1, "pass": 0}
@@ -58,6 +58,7 @@ def assemble(
         "gates": gates,
         "noise": _last(parts, "noise", "test"),
         "quality": _last(parts, "quality", "test"),
+        "profiles": _profiles(parts),
         "problems": [redact_text(problem) for problem in problems],
         "verdict": overall(gates, tests, problems),
         "counts": _counts(servers, measurements, tests, gates),
@@ -90,6 +91,11 @@ def _last(parts: Iterable[Mapping[str, Any]], kind: str, key: str) -> list[Entry
         for entry in part.get(kind, ()):
             found[entry[key]] = dict(entry)
     return list(found.values())
+
+
+def _profiles(parts: Iterable[Mapping[str, Any]]) -> list[Entry]:
+    entries = [dict(entry) for part in parts for entry in part.get("profiles", ())]
+    return list({(entry["test"], entry["side"]): entry for entry in entries}.values())
 
 
 def _worst_gates(parts: Iterable[Mapping[str, Any]]) -> list[Entry]:

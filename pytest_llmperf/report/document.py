@@ -17,9 +17,11 @@ from pytest_llmperf.metrics.sweep import Point
 from pytest_llmperf.metrics.sweep_words import Outcome as Swept
 from pytest_llmperf.records import (
     Accelerator,
+    GateHistory,
     LaunchRecord,
     MetricValue,
     NoiseProfile,
+    Profile,
     Run,
     Scalar,
     Verdict,
@@ -141,9 +143,20 @@ def quality_entry(test: str, found: Compared) -> Entry:
     return {"test": test, **_fields(found)}
 
 
-def gate_entry(test: str, measurement_id: str | None, verdict: Verdict) -> Entry:
-    """One gate of ``test``; ``measurement_id`` is ``None`` when it was judged on nothing."""
-    return {"test": test, "measurement": measurement_id, **_fields(verdict)}
+def profile_entry(profile: Profile) -> Entry:
+    """One pass under a profiler, or why there was none."""
+    entry = _fields(profile)
+    entry["server"] = entry.pop("server_id")
+    return {**entry, "reason": redact_text(profile.reason)}
+
+
+def gate_entry(
+    test: str, measurement_id: str | None, verdict: Verdict, history: GateHistory | None = None
+) -> Entry:
+    """One gate of ``test``; ``measurement_id`` is ``None`` when it was judged on nothing, and
+    ``history`` is what sessions measured of its metric, where they are remembered."""
+    entry = {"test": test, "measurement": measurement_id, **_fields(verdict)}
+    return {**entry, "history": plain(history)}
 
 
 def sweep_entry(

@@ -19,6 +19,12 @@ RUN_HEADINGS = (
 )  # fmt: skip
 
 
+HEALTH_HEADINGS = (
+    "at", "side", "busiest process", "loop lag p99 ms", "loop lag max ms", "late p99 ms",
+    "late max ms", "held back", "offered /s", "achieved /s", "in flight", "memory", "processes",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurementView:
     """One workload on one server, with the reference that it was compared with."""
@@ -31,6 +37,7 @@ class MeasurementView:
     facts: Sequence[tuple[str, str]]
     reference: str | None
     runs: Sequence[Sequence[str]]
+    health: Sequence[Sequence[str]]
     simulated: bool
     invalid: Sequence[str]
 
@@ -47,6 +54,7 @@ def measurements(document: Entry) -> list[MeasurementView]:
 
 def _measurement(entry: Entry, reference: Entry | None) -> MeasurementView:
     runs = [*entry["runs"], *(reference["runs"] if reference else ())]
+    runs.sort(key=lambda run: str(run["started_at"]))
     return MeasurementView(
         id=entry["id"],
         anchor=anchor(entry["id"]),
@@ -59,7 +67,8 @@ def _measurement(entry: Entry, reference: Entry | None) -> MeasurementView:
             if (found := entry["summary"].get(name)) is not None
         ],
         reference=reference["id"] if reference else None,
-        runs=[_run(run) for run in sorted(runs, key=lambda run: str(run["started_at"]))],
+        runs=[_run(run) for run in runs],
+        health=[_health(run) for run in runs if run["client"]],
         simulated=entry["simulated"],
         invalid=_left_out(runs),
     )
@@ -98,7 +107,7 @@ def _or_some(tokens: int | None) -> str:
 def _run(run: Entry) -> list[str]:
     metrics = run["metrics"]
     return [
-        (run["started_at"] or "")[11:19] or "-",
+        _time(run),
         run["side"],
         "" if run["pair"] is None else str(run["pair"] + 1),
         str(run["index"] + 1),
@@ -110,6 +119,31 @@ def _run(run: Entry) -> list[str]:
         f"{run['client']['cpu_share']:.0%}" if run["client"] else "-",
         "valid" if run["valid"] else "; ".join(run["invalid_reasons"]) or "invalid",
     ]
+
+
+def _health(run: Entry) -> list[str]:
+    """What the load client says of itself."""
+    client = run["client"]
+    lag = ("loop_lag_ms_p99", "loop_lag_ms_max", "send_delay_ms_p99", "send_delay_ms_max")
+    load = ("offered_rate", "achieved_rate", "mean_in_flight")
+    return [
+        _time(run),
+        run["side"],
+        f"{client['cpu_share']:.0%}",
+        *(_plain(client[name]) for name in lag),
+        "yes" if client["held_back"] else "no",
+        *(_plain(client[name]) for name in load),
+        f"{client['peak_rss_bytes'] / 2**20:,.0f} MiB",
+        str(client["processes"]),
+    ]
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None else rounded(value, 3)
+
+
+def _time(run: Entry) -> str:
+    return (run["started_at"] or "")[11:19] or "-"
 
 
 def _figure(value: Any, name: str) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from pytest_llmperf.metrics import units
 
-from .intervals import Strip, strip_of
-from .page_measured import RUN_HEADINGS, MeasurementView, measurements
-from .words import anchor, count, percent, quantity, rounded, short
+from .page_gates import GateView, gate_view
+from .page_history import HistoryView, histories
+from .page_measured import HEALTH_HEADINGS, RUN_HEADINGS, MeasurementView, measurements
+from .page_servers import servers
+from .profiles import HOW_TO_OPEN, ProfileView, profile_views
+from .words import count, percent, rounded, short
 
 Entry = Mapping[str, Any]
 
@@ -21,31 +24,13 @@ _VERDICTS = {
     "pass": "Pass",
     "none": "No gates",
 }
+#: Gates that are told at length before the others are folded.
+_MOST_STORIES = 10
 _TROUBLED = {
     "broken": "Broken",
     "could_not_measure": "Could not be measured",
     "failed": "Failed otherwise",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateView:
-    """One gate as a row and as a sentence."""
-
-    test: str
-    name: str
-    metric: str
-    word: str
-    verdict: str
-    wanted: str
-    value: str
-    change: str
-    detects: str
-    reason: str
-    source: str
-    anchor: str
-    strip: Strip | None
-    simulated: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +46,7 @@ class View:
     failed: Sequence[GateView]
     undecided: Sequence[GateView]
     gates: Sequence[GateView]
+    histories: Sequence[HistoryView]
     troubles: Sequence[tuple[str, str, str]]
     measurements: Sequence[MeasurementView]
     sweeps: Sequence[Entry]
@@ -69,13 +55,27 @@ class View:
     devices: Sequence[Entry]
     packages: Sequence[tuple[str, str]]
     quality: Sequence[str]
+    profiles: Sequence[ProfileView]
     names: Mapping[str, tuple[str, str, str]]
+    profiled: Collection[str]
+    how_to_open: str = HOW_TO_OPEN
     run_headings: Sequence[str] = RUN_HEADINGS
+    health_headings: Sequence[str] = HEALTH_HEADINGS
+    most_stories: int = _MOST_STORIES
 
 
 def view_of(document: Entry) -> View:
     """The view of a report."""
-    gates = [_gate(gate, document) for gate in document["gates"]]
+    simulated = {each["id"] for each in document["measurements"] if each["simulated"]}
+    kept = histories(document["gates"])
+    gates = [
+        gate_view(
+            gate,
+            simulated=simulated,
+            history=known.anchor if (known := kept.get((gate["test"], gate["metric"]))) else "",
+        )
+        for gate in document["gates"]
+    ]
     ranked = sorted(gates, key=lambda gate: ("fail", "inconclusive", "pass").index(gate.verdict))
     return View(
         title=f"{_VERDICTS[document['verdict']]} · {_what(document)}",
@@ -87,6 +87,7 @@ def view_of(document: Entry) -> View:
         failed=[gate for gate in gates if gate.verdict == "fail"],
         undecided=[gate for gate in gates if gate.verdict == "inconclusive"],
         gates=ranked,
+        histories=sorted(kept.values(), key=lambda each: not each.opened),
         troubles=[
             (_TROUBLED[test["outcome"]], test["test"], test["message"])
             for test in document["tests"]
@@ -94,7 +95,7 @@ def view_of(document: Entry) -> View:
         ],
         measurements=measurements(document),
         sweeps=[_sweep(sweep) for sweep in document["sweeps"]],
-        servers=[_server(server) for server in document["servers"]],
+        servers=servers(document),
         environment=_environment(document["environment"]),
         devices=[
             device
@@ -107,6 +108,8 @@ def view_of(document: Entry) -> View:
             for entry in document["quality"]
             for line in entry["lines"]
         ],
+        profiles=profile_views(document),
+        profiled={each.test for each in profile_views(document) if each.traces},
         names=_names(document),
     )
 
@@ -192,52 +195,6 @@ def _warnings(document: Entry) -> list[str]:
     return [*found, *document["problems"]]
 
 
-# --- gates -------------------------------------------------------------------------------------
-
-
-def _gate(gate: Entry, document: Entry) -> GateView:
-    measured = gate["measurement"]
-    simulated = {each["id"] for each in document["measurements"] if each["simulated"]}
-    return GateView(
-        test=gate["test"],
-        name=short(gate["test"]),
-        metric=units.spoken(gate["metric"]),
-        word=_word(gate),
-        verdict=gate["verdict"],
-        wanted=_wanted(gate),
-        value=quantity(gate["observed"], gate["unit"]),
-        change=_change(gate),
-        detects=percent(gate["detectable_loss"]),
-        reason=gate["reason"],
-        source=gate["source"],
-        anchor=anchor(measured) if measured else "",
-        strip=strip_of(gate),
-        simulated=measured in simulated,
-    )
-
-
-def _word(gate: Entry) -> str:
-    if not gate["covered"]:
-        return f"not covered: {gate['reason_code'].replace('_', ' ')}"
-    return str(gate["verdict"])
-
-
-def _wanted(gate: Entry) -> str:
-    if gate["kind"] == "regression":
-        tolerated = f", {percent(gate['allow'])} allowed" if gate["allow"] else ""
-        return f"no loss of {percent(gate['loss_to_catch'])}{tolerated}"
-    sign = "≥" if gate["kind"] == "floor" else "≤"
-    return f"{sign} {quantity(gate['limit'], gate['unit'])}"
-
-
-def _change(gate: Entry) -> str:
-    if gate["kind"] == "regression":
-        if gate["loss"] is None:
-            return "-"
-        return f"{percent(abs(gate['loss']))} {'worse' if gate['loss'] > 0 else 'better'}"
-    return percent(gate["difference"], signed=True)
-
-
 def _names(document: Entry) -> dict[str, tuple[str, str, str]]:
     """How the script is to call each metric that is gated, its unit, and its better direction."""
     used = dict.fromkeys(("output_throughput", *(gate["metric"] for gate in document["gates"])))
@@ -245,7 +202,7 @@ def _names(document: Entry) -> dict[str, tuple[str, str, str]]:
     return {name: (units.spoken(name), row.unit, row.direction) for name, row in rows.items()}
 
 
-# --- sweeps, servers, surroundings -------------------------------------------------------------
+# --- sweeps, surroundings ----------------------------------------------------------------------
 
 
 def _sweep(sweep: Entry) -> Entry:
@@ -261,32 +218,6 @@ def _sweep(sweep: Entry) -> Entry:
         for point in sweep["points"]
     ]
     return {**sweep, "name": short(sweep["test"]), "rows": rows}
-
-
-def _server(server: Entry) -> Entry:
-    """A server with the newest of its launches' facts, which all share but for port and log."""
-    launches = server["launches"]
-    last = launches[-1]
-    took = [each["startup_time_s"] for each in launches if each["startup_time_s"] is not None]
-    sides = sorted({each.get("side") or "candidate" for each in launches})
-    return {
-        "name": " ".join(str(word) for word in (server["engine"], server["version"]) if word),
-        "model": server["model"] or "model unknown",
-        "sides": ", ".join(sides),
-        "command": _command(last["argv"]) or f"attached at {last['url']}",
-        "notes": last["notes"],
-        "env": sorted(last["env"].items()),
-        "launches": len(launches),
-        "startup": ", ".join(f"{rounded(each, 3)} s" for each in took[:8]),
-        "failures": [each["failure"] for each in launches if each["failure"]],
-        "log": last["log"],
-    }
-
-
-def _command(argv: Sequence[str]) -> str:
-    import shlex
-
-    return shlex.join(argv)
 
 
 def _environment(environment: Entry) -> list[tuple[str, str]]:

@@ -1,39 +1,49 @@
-"""The report as lines for a terminal of 80 columns, in plain ASCII where it is ours to choose."""
+"""The report as lines for a terminal, in plain ASCII where it is ours to choose.
+
+What ``-q`` shows instead is in :mod:`.brief`, what ``-vv`` adds in :mod:`.story`.
+"""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_llmperf.metrics import units
 from pytest_llmperf.metrics.units import format_number, format_value
 
-from .words import count, percent, short
+from .columns import PLAIN, Look, inert, table, wrapped
+from .profiles import profile_lines
+from .sweeps import sweep_lines as sweep_lines
+from .sweeps import sweep_section
+from .words import count, percent, quantity, short, to_noise
 
-WIDTH = 80
-_LEAST_NAME = 10
-_FIGURES = ("throughput", "per_user")
 _SIMULATED = "SIMULATED: these figures come from the simulator and describe no hardware."
 _PROBLEMS = {"broken": "broken", "could_not_measure": "could not be measured"}
+_COLOURS = {"pass": ("green",), "inconclusive": ("yellow",), "FAIL": ("red", "bold")}
 
 Document = Mapping[str, Any]
 #: Start-up times that are told one by one.
 _FEW_TIMES = 4
 
 
-def summary_lines(document: Document) -> list[str]:
+def summary_lines(document: Document, look: Look = PLAIN) -> list[str]:
     """Everything a person sees at the end: servers, measurements, gates, problems."""
-    sections = (
-        server_lines(document),
-        measurement_table(document),
-        *(_sweep_section(document, sweep) for sweep in document["sweeps"]),
-        noise_table(document),
-        gate_table(document),
-        reason_lines(document),
-        quality_lines(document),
-        problem_lines(document),
+    document = inert(document)
+    return joined(
+        server_lines(document, look),
+        measurement_table(document, look),
+        *(sweep_section(document, sweep, look) for sweep in document["sweeps"]),
+        noise_table(document, look),
+        gate_table(document, look),
+        reason_lines(document, look),
+        list(profile_lines(document, look)),
+        quality_lines(document, look),
+        problem_lines(document, look),
     )
+
+
+def joined(*sections: Sequence[str]) -> list[str]:
+    """Sections with an empty line between each two."""
     lines: list[str] = []
     for section in sections:
         if section:
@@ -41,7 +51,7 @@ def summary_lines(document: Document) -> list[str]:
     return lines
 
 
-def server_lines(document: Document) -> list[str]:
+def server_lines(document: Document, look: Look = PLAIN) -> list[str]:
     """ "3 launches for 2 servers", then a line for each server."""
     servers = document["servers"]
     if not servers:
@@ -50,10 +60,12 @@ def server_lines(document: Document) -> list[str]:
     shown = count(len(servers), "server")
     lines = [f"{count(launched, 'launch', 'launches')} for {shown}" if launched else shown]
     for server in servers:
-        lines += _wrapped(_server_line(server))
+        lines += wrapped(_server_line(server), look)
         if server.get("recipe"):
-            lines += _wrapped(f"recipe: {server['recipe']}")
-    return [*lines, _SIMULATED] if document["simulated"] else lines
+            lines += wrapped(f"recipe: {server['recipe']}", look)
+    if document["simulated"]:
+        lines += [look.paint(line, "yellow") for line in wrapped(_SIMULATED, look, indent="")]
+    return lines
 
 
 def _server_line(server: Mapping[str, Any]) -> str:
@@ -87,23 +99,24 @@ def _seconds(took: Sequence[float]) -> str:
 # --- measurements ----------------------------------------------------------------------------
 
 
-def measurement_table(document: Document) -> list[str]:
+def measurement_table(document: Document, look: Look = PLAIN) -> list[str]:
     """One row per measurement: latencies, throughput and how many requests succeeded. The points
     of sweeps have tables of their own."""
     swept = {point["measurement"] for sweep in document["sweeps"] for point in sweep["points"]}
     shown = [entry for entry in document["measurements"] if entry["id"] not in swept]
-    rows = [_measurement_row(entry) for entry in shown]
-    headers = ["measured", "TTFT p50", "TTFT p95", "TPOT mean", "output", "requests ok"]
-    return _table(rows, headers)
+    all_simulated = bool(shown) and all(entry["simulated"] for entry in shown)
+    rows = [_measurement_row(entry, label=not all_simulated) for entry in shown]
+    name = "measured, SIMULATED" if all_simulated else "measured"
+    return table(rows, [name, "TTFT p50", "TTFT p95", "TPOT mean", "output", "requests ok"], look)
 
 
-def _measurement_row(entry: Mapping[str, Any]) -> list[str]:
+def _measurement_row(entry: Mapping[str, Any], *, label: bool) -> list[str]:
     asked = entry["workload"]["asked"]
     shape = f"{asked['input_tokens']}/{asked['output_tokens']} x{asked['concurrency']}"
     lines = [short(entry["test"]), f"{asked['name']} {shape}"]
     if any(run["side"] == "reference" for run in entry["runs"]):
         lines.append("the reference")
-    if entry["simulated"]:
+    if label and entry["simulated"]:
         lines.append("SIMULATED")
     valid = [run for run in entry["runs"] if run["valid"]]
     ok = sum(run["requests"]["succeeded"] for run in valid)
@@ -116,76 +129,24 @@ def _measurement_row(entry: Mapping[str, Any]) -> list[str]:
 
 def _summary(entry: Mapping[str, Any], name: str) -> str:
     if (found := entry["summary"].get(name)) is not None:
-        return format_value(found["value"], found["unit"])
+        return to_noise(found["value"], found["unit"], _noise(entry, name, found))
     unbounded = any(isinstance(run["metrics"].get(name), Mapping) for run in entry["runs"])
     return "unbounded" if unbounded else "-"
 
 
-# --- sweeps ----------------------------------------------------------------------------------
-
-
-def sweep_lines(sweep: Mapping[str, Any]) -> list[str]:
-    """One row per load, the highest and the knee marked, and how the search ended."""
-    unit = "requests in flight" if sweep["over"] == "concurrency" else "requests per second"
-    name = f"{short(sweep['test'])}: " if sweep["test"] else ""
-    throughput = f"{units.spoken(sweep['throughput_metric'])} in tok/s"
-    lines = textwrap.wrap(f"{name}sweep over {sweep['over']} ({unit}), {throughput}", WIDTH)
-    if sweep["objectives"]:
-        lines += textwrap.wrap(f"within: {', '.join(_limits_of(sweep))}", WIDTH)
-    return [*lines, *_sweep_table(sweep), *_wrapped(sweep["reason"])]
-
-
-def _sweep_section(document: Document, sweep: Mapping[str, Any]) -> list[str]:
-    simulated = {entry["id"] for entry in document["measurements"] if entry["simulated"]}
-    lines = sweep_lines(sweep)
-    labelled = any(point["measurement"] in simulated for point in sweep["points"])
-    return [*lines, "  SIMULATED"] if labelled else lines
-
-
-def _limits_of(sweep: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{units.spoken(slo['metric'] + '_p99')} <= {format_value(slo['limit_ms'], 'ms')}"
-        for slo in sweep["objectives"]
-    ]
-
-
-def _sweep_table(sweep: Mapping[str, Any]) -> list[str]:
-    """The table with as many of the deciding percentiles as there is room for."""
-    names = [f"{slo['metric']}_p99" for slo in sweep["objectives"]]
-    while True:
-        headers = ["load", "output", "per user", *map(units.spoken, names)]
-        headers += ["attained", "within"] if sweep["objectives"] else [""]
-        table = _table([_sweep_row(point, sweep, names) for point in sweep["points"]], headers)
-        if not names or max(map(len, table)) <= WIDTH:
-            return table
-        names.pop()
-
-
-def _sweep_row(
-    point: Mapping[str, Any], sweep: Mapping[str, Any], names: Sequence[str]
-) -> list[str]:
-    load = point["load"]
-    marks = ", ".join(mark for mark in ("highest", "knee") if sweep[mark] == load)
-    judged = {True: "yes", False: "no", None: "undecided" if point["reason"] else ""}
-    last = [percent(point["attainment"])] if sweep["objectives"] else []
-    words = [judged[point["within"]], f"<- {marks}" if marks else ""]
-    return [
-        format_number(load),
-        *("-" if point[name] is None else format_number(point[name]) for name in _FIGURES),
-        *(_worst(point["worst"].get(name)) for name in names),
-        *last,
-        " ".join(word for word in words if word),
-    ]
-
-
-def _worst(value: Any) -> str:
-    return "unbounded" if isinstance(value, Mapping) else _number(value, "ms")
+def _noise(entry: Mapping[str, Any], name: str, found: Mapping[str, Any]) -> float | None:
+    """How far off a measured value may be: half its interval, else half the range of its runs."""
+    if found["ci_low"] is not None and found["ci_high"] is not None:
+        return float(found["ci_high"] - found["ci_low"]) / 2
+    values = [run["metrics"].get(name) for run in entry["runs"] if run["valid"]]
+    numbers = [value for value in values if isinstance(value, (int, float))]
+    return (max(numbers) - min(numbers)) / 2 if len(numbers) > 1 else None
 
 
 # --- noise -----------------------------------------------------------------------------------
 
 
-def noise_table(document: Document) -> list[str]:
+def noise_table(document: Document, look: Look = PLAIN) -> list[str]:
     """What calibrations found: a row for each metric whose reach was asked for."""
     rows = [
         [f"{short(entry['test'])}\n{units.spoken(name)}", *_noise_cells(found), _kinds(found)]
@@ -193,7 +154,7 @@ def noise_table(document: Document) -> list[str]:
         for name, found in entry["metrics"].items()
         if found["detectable_loss"] is not None
     ]
-    return _table(rows, ["noise", "runs", "launches", "pairs", "catches", "launches are"])
+    return table(rows, ["noise", "runs", "launches", "pairs", "catches", "launches are"], look)
 
 
 def _noise_cells(found: Mapping[str, Any]) -> list[str]:
@@ -208,42 +169,72 @@ def _kinds(found: Mapping[str, Any]) -> str:
 # --- gates -----------------------------------------------------------------------------------
 
 
-def gate_table(document: Document) -> list[str]:
+def gate_table(document: Document, look: Look = PLAIN) -> list[str]:
     """One row per gate: value, limit, difference with its interval, smallest detectable loss."""
     simulated = {entry["id"] for entry in document["measurements"] if entry["simulated"]}
-    rows = [_gate_row(gate, simulated) for gate in document["gates"]]
-    return _table(rows, ["gate", "value", "limit", "difference", "detects", "verdict"])
+    measured = [gate["measurement"] for gate in document["gates"] if gate["measurement"]]
+    all_simulated = bool(measured) and simulated.issuperset(measured)
+    labelled = set() if all_simulated else simulated
+    rows = [_gate_row(gate, labelled, look) for gate in document["gates"]]
+    name = "gate, SIMULATED" if all_simulated else "gate"
+    return table(rows, [name, "value", "limit", "difference", "detects", "verdict"], look)
 
 
-def _gate_row(gate: Mapping[str, Any], simulated: set[str]) -> list[str]:
+def _gate_row(gate: Mapping[str, Any], labelled: set[str], look: Look) -> list[str]:
     name = f"{short(gate['test'])}\n{units.spoken(gate['metric'])}"
-    if gate["measurement"] in simulated:
+    if gate["measurement"] in labelled:
         name += "\nSIMULATED"
+    word, _, why = verdict_word(gate).partition("\n")
     return [
         name,
-        _number(gate["observed"], gate["unit"]),
-        _demand(gate),
-        _difference(gate),
+        observed(gate),
+        demand(gate),
+        difference(gate),
         percent(gate["detectable_loss"]),
-        _word(gate),
+        "\n".join(filter(None, (painted(word, look), why))),
     ]
 
 
-def _number(value: float | None, unit: str) -> str:
-    return "-" if value is None else format_value(value, unit)
+def painted(word: str, look: Look) -> str:
+    """A verdict's word in its colour."""
+    return look.paint(word, *_COLOURS.get(word, ("red",)))
 
 
-def _demand(gate: Mapping[str, Any]) -> str:
+def observed(gate: Mapping[str, Any]) -> str:
+    """What was measured, with the digits that mean something and those that the limit needs."""
+    value, limit, unit = gate["observed"], gate["limit"], gate["unit"]
+    if value is None:
+        return "-"
+    shown = to_noise(value, unit, _gate_noise(gate))
+    # Rounded onto its limit, a value would seem to meet or to miss it.
+    alike = (
+        limit is not None and value != limit and shown == to_noise(limit, unit, _gate_noise(gate))
+    )
+    return format_value(value, unit, digits=8) if alike else shown
+
+
+def _gate_noise(gate: Mapping[str, Any]) -> float | None:
+    low, high = gate["ci_low"], gate["ci_high"]
+    if gate["kind"] != "regression" and low is not None and high is not None:
+        return float(high - low) / 2
+    if gate["detectable_loss"] is None:
+        return None
+    return float(gate["detectable_loss"] * abs(gate["observed"]))
+
+
+def demand(gate: Mapping[str, Any]) -> str:
+    """What the gate asks for: a limit, or that there be no loss."""
     if gate["kind"] == "regression":
         return f"no loss\nof {percent(gate['loss_to_catch'])}"
     sign = ">=" if gate["kind"] == "floor" else "<="
-    number = _number(gate["limit"], gate["unit"])
+    number = quantity(gate["limit"], gate["unit"])
     if gate["observed"] is not None:  # its unit stands beside it already
         number = number.removesuffix(f" {gate['unit']}")
     return f"{sign} {number}"
 
 
-def _difference(gate: Mapping[str, Any]) -> str:
+def difference(gate: Mapping[str, Any]) -> str:
+    """How far from its limit or its baseline, and below it the interval."""
     if gate["kind"] == "regression":
         return _loss(gate)
     shown = percent(gate["difference"], signed=True)
@@ -265,7 +256,8 @@ def _loss(gate: Mapping[str, Any]) -> str:
     return f"{shown}\n{low:+.1f}..{high:+.1f} lost"
 
 
-def _word(gate: Mapping[str, Any]) -> str:
+def verdict_word(gate: Mapping[str, Any]) -> str:
+    """ "FAIL", the verdict, or that there is a hole in coverage, and below it which."""
     if gate["verdict"] == "fail":
         return "FAIL"
     if gate["covered"]:
@@ -273,20 +265,20 @@ def _word(gate: Mapping[str, Any]) -> str:
     return f"NOT COVERED\n{gate['reason_code']}"
 
 
-def reason_lines(document: Document) -> list[str]:
+def reason_lines(document: Document, look: Look = PLAIN) -> list[str]:
     """Why gates did not pass whose tests did not fail: expected failures, and noise."""
     quiet = {test["test"] for test in document["tests"] if test["outcome"] in ("passed", "xfailed")}
     lines: list[str] = []
     for gate in document["gates"]:
         if gate["verdict"] != "pass" and gate["test"] in quiet:
-            lines += _wrapped(f"{short(gate['test'])}: {gate['reason']}")
+            lines += wrapped(f"{short(gate['test'])}: {gate['reason']}", look)
     return lines
 
 
 # --- outputs ---------------------------------------------------------------------------------
 
 
-def quality_lines(document: Document) -> list[str]:
+def quality_lines(document: Document, look: Look = PLAIN) -> list[str]:
     """What servers said that is worth hearing of: outputs that differ between the two sides,
     answers to questions, responses without any text."""
     lines = [
@@ -301,7 +293,7 @@ def quality_lines(document: Document) -> list[str]:
             answered = sum(run["answered"] for run in found)
             told = f"{empty} of {answered} responses came without any text"
             lines.append(f"{short(entry['test'])}: {told}")
-    shown = [line for text in dict.fromkeys(lines) for line in _wrapped(text)]
+    shown = [line for text in dict.fromkeys(lines) for line in wrapped(text, look)]
     return ["outputs:", *shown] if shown else []
 
 
@@ -319,67 +311,21 @@ def _score(entry: Mapping[str, Any]) -> list[str]:
 # --- problems --------------------------------------------------------------------------------
 
 
-def problem_lines(document: Document) -> list[str]:
+def problem_lines(document: Document, look: Look = PLAIN) -> list[str]:
     """The first line of every test that is broken or could not be measured, by its kind."""
     lines: list[str] = []
     for outcome, words in _PROBLEMS.items():
         tests = [test for test in document["tests"] if test["outcome"] == outcome]
         if tests:
-            lines.append(f"{count(len(tests), 'test')} {words}:")
+            lines.append(look.paint(f"{count(len(tests), 'test')} {words}:", "red"))
             for test in tests:
-                lines += _wrapped(f"{short(test['test'])}: {_first(test)}")
+                lines += wrapped(f"{short(test['test'])}: {_first(test)}", look)
     if not document["complete"]:
-        lines.append("INCOMPLETE: the session was interrupted, or results were lost.")
+        said = wrapped("INCOMPLETE: the session was interrupted, or results were lost.", look, "")
+        lines += [look.paint(line, "red") for line in said]
     return lines
 
 
 def _first(test: Mapping[str, Any]) -> str:
     message: str = test["message"]
     return message.splitlines()[0] if message else "no message"
-
-
-# --- shared ----------------------------------------------------------------------------------
-
-
-def _table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> list[str]:
-    """An aligned table, its first column clipped to fit the width."""
-    if not rows:
-        return []
-    lines = _aligned(rows, headers)
-    excess = max(map(len, lines)) - WIDTH
-    if excess > 0:
-        widest = max(len(line) for row in rows for line in row[0].splitlines())
-        width = max(_LEAST_NAME, widest - excess)
-        lines = _aligned([[_clip(row[0], width), *row[1:]] for row in rows], headers)
-    return lines
-
-
-def _aligned(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> list[str]:
-    from tabulate import tabulate
-
-    # Numbers are formatted already; tabulate must not read "1,612" or "8" anew. It pads columns
-    # that have a heading, which costs a column's worth of width: the heading goes in as a row.
-    align = ["left", *["right"] * (len(headers) - 2), "left"]
-    table = tabulate([headers, *rows], tablefmt="plain", disable_numparse=True, colalign=align)
-    head, *body = (line.rstrip() for line in table.splitlines())
-    return [head, "-" * max(map(len, (head, *body))), *body]
-
-
-def _clip(text: str, width: int) -> str:
-    """``text`` with each line cut to ``width``."""
-    return "\n".join(_clip_line(line, width) for line in text.splitlines())
-
-
-def _clip_line(line: str, width: int) -> str:
-    if len(line) <= width:
-        return line
-    # The end of a name tells parameters apart.
-    tail = line[line.rfind("[") :] if line.endswith("]") else ""
-    tail = tail if len(tail) <= width // 2 else ""
-    return f"{line[: width - 2 - len(tail)]}..{tail}"
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(
-        text, WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
-    )

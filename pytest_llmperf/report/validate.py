@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from pytest_llmperf.reading import Unreadable, decoded, parse_json, read_bytes
 
 from .schema import schema_errors
 
@@ -16,17 +17,24 @@ _KNOWN_HERE = ("seed", "runs", "temperature", "api", "stream", "arrivals")
 def validate_report(path: Path) -> list[str]:
     """Everything wrong with the report at ``path``, in words with the JSON path; empty when valid.
 
-    Raises :class:`OSError` when the file cannot be read.
+    Raises :class:`~pytest_llmperf.reading.Unreadable` when the file cannot be read.
     """
+    return read_report(path)[1]
+
+
+def read_report(path: Path) -> tuple[Any, list[str]]:
+    """The JSON at ``path``, and everything wrong with it as a report."""
+    data = read_bytes(path)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-    except ValueError as error:  # malformed JSON, malformed UTF-8, NaN
-        return [f"$: not JSON: {error}"]
+        document = parse_json(decoded(data))
+    except Unreadable as why:
+        return None, [f"$: it {why}"]
+    return document, problems_in(document)
+
+
+def problems_in(document: Any) -> list[str]:
+    """Everything wrong with a report, in words with the JSON path; empty when it is valid."""
     return schema_errors(document) or [*dangling(document), *unknown(document)]
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON number")
 
 
 def unknown(document: Mapping[str, Any]) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pytest_llmperf.metrics.units import format_number, format_value
 
 
@@ -24,8 +26,27 @@ def percent(fraction: float | None, *, signed: bool = False) -> str:
     return f"{plus}{format_number(round(fraction * 100, 2), digits=3)} %"
 
 
+def worse(loss: float | None) -> str:
+    """A loss, as a fraction, by its direction; "-" where there is none."""
+    if loss is None:
+        return "-"
+    return f"{percent(abs(loss))} {'worse' if loss > 0 else 'better'}"
+
+
 def quantity(value: float | None, unit: str) -> str:
     return "-" if value is None else format_value(value, unit)
+
+
+def to_noise(value: float, unit: str, noise: float | None) -> str:
+    """``value`` with its unit and as many digits as ``noise``, how far it may be off, leaves
+    meaning in: two digits of the noise, at most four in all. Four digits where nobody knows."""
+    if not noise or not value or not math.isfinite(noise + value):
+        return format_value(value, unit)
+    value, noise = (100 * value, 100 * noise) if unit == "1" else (value, noise)
+    size, place = (math.floor(math.log10(abs(each))) for each in (value, noise))
+    decimals = 1 - min(max(place, size - 2), size)
+    number = round(value, decimals)
+    return f"{number:,.{max(0, decimals)}f} {'%' if unit == '1' else unit}"
 
 
 def rounded(value: float, digits: int = 4) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
+from pytest_llmperf.drafts import locked, sweep
 from pytest_llmperf.errors import ReportError
 
 from .schema import schema_errors
@@ -53,15 +57,27 @@ def write_text(
     """Write ``text`` to ``path`` so that a reader sees the old file or the new one; directories
     above are made. Raises :class:`~pytest_llmperf.errors.ReportError` for a disk that refuses,
     naming the ``option`` that says where to and ``what`` is lost."""
+    with replacing(path, option=option, what=what) as unfinished:
+        # Half a surrogate pair, of a file name that is no UTF-8, becomes the escape that JSON has.
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+@contextmanager
+def replacing(path: Path, *, option: str, what: str) -> Iterator[Path]:
+    """Where to write what takes the place of ``path`` once the body has ended well. Raises as
+    :func:`write_text` does."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        _check_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent, f".{escape(path.name)}.*.tmp")
+        _claim(temporary)
         try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            with locked(temporary):
+                yield temporary
+                with temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+                temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -70,3 +86,15 @@ def write_text(
             f"Give {option} another place, or make room.",
             path=path,
         ) from error
+
+
+def _check_replaceable(path: Path) -> None:
+    """A device or a pipe would be gone afterwards, for all who use it."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no file that could be replaced")
+
+
+def _claim(temporary: Path) -> None:
+    """Make the file anew: in a directory that others may write to, a link could lie in wait."""
+    temporary.unlink(missing_ok=True)
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))

@@ -35,15 +35,17 @@ from pytest_llmperf.records import (
     Side,
     Workload,
 )
+from pytest_llmperf.redact import Secret
 
 from .bring_up import attach, launch
 from .cores import split_cores
 from .device import DeviceHold
 from .devices import Allotment, for_container
 from .fitting import check_fit
-from .measurement import Measurement, summarise
+from .measurement import Measurement, measurement_id, summarise
 from .nodes import over_nodes
 from .progress import how_far
+from .refusals import for_client, for_server
 from .server import LiveServer
 from .surroundings import Surroundings
 
@@ -143,6 +145,7 @@ class Block:
         if self.live is not None:
             self.live.thaw()
 
+    @for_client()
     def warm_up(self, workload: Workload) -> float:
         """Send the warm-up requests of ``workload``; the seconds that measuring it will take."""
         self.around.progress.update(partial(self._run_line, workload, None, None))
@@ -189,7 +192,7 @@ class Block:
         """What was measured of ``workload`` so far."""
         runs = self.runs(workload)
         return Measurement(
-            id=f"{self.id}:{_digest(workload)}",
+            id=measurement_id(self.id, workload),
             server_id=self.id,
             workload=workload,
             runs=runs,
@@ -217,6 +220,7 @@ class Block:
                     # the server's side or ours, its own test will tell.
                     self.open().check()
 
+    @for_client()
     def _measure_here(
         self, workload: Workload, pair: int | None = None, turn: int | None = None
     ) -> None:
@@ -232,6 +236,7 @@ class Block:
             bounds=self.around.bounds,
             prices=self.around.prices,
             processes=self.around.client_processes,
+            keep=partial(self.around.keep, self.id, workload, self.side, pair),
             visit=pair or 0,
             turn=turn,
             fingerprint=self.around.fingerprints and (pair is not None or self.around.subjects),
@@ -275,14 +280,15 @@ class Block:
             model=self.request.model,
             server_id=self.id,
             accelerator=self.accelerator,
-            headers=(("Authorization", f"Bearer {key}"),) if key else (),
+            headers=(("Authorization", Secret(f"Bearer {key}")),) if key else (),
             remember=self._remember,
             with_subject=self._has_subject,
         )
 
     def _launch(self) -> LiveServer:
         progress = self.around.progress
-        self.device.take(progress.test, lambda said: progress.say(f"{progress.test} ── {said}"))
+        with for_server("the lock of its device could not be taken", "--llmperf-lock-dir"):
+            self.device.take(progress.test, lambda said: progress.say(f"{progress.test} ── {said}"))
         self.accelerator = self.device.accelerator
         try:
             return self._start()
@@ -292,6 +298,7 @@ class Block:
         finally:
             self.around.progress.clear()
 
+    @for_server("the server could not be started", "--llmperf-log-dir")
     def _start(self) -> LiveServer:
         cores = split_cores(
             self.accelerator,
@@ -315,6 +322,7 @@ class Block:
                 scratch=self.around.log_dir,
                 environ=image.env if image else None,
                 size=size_of(model_path),
+                profiles=self.around.profiles,
             )
             plan = self._fitting(self.engine.plan(self._request_here(), placement), placement)
             plan = self._over_nodes(plan)
@@ -380,6 +388,7 @@ class Block:
     def _remember(self, record: LaunchRecord) -> None:
         self.around.remember(replace(record, side=self.side))
 
+    @for_server("a tiny model could not be made", "the ini value llmperf_cache_dir")
     def _model_path(self) -> str:
         model = self.request.model or ""
         if is_tiny(model):
@@ -390,7 +399,3 @@ class Block:
     def _show_start(self, what: str, seconds: float) -> None:
         said = f": {what}" if what not in ("", "starting") else ""
         self.around.progress.update(lambda: f"{self.label} ── starting {seconds:.0f} s{said}")
-
-
-def _digest(workload: Workload) -> str:
-    return f"{workload.name}-{hashlib.sha256(workload.identity.encode()).hexdigest()[:8]}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
+from pytest_llmperf import clock
 from pytest_llmperf.accelerators import fingerprint
 from pytest_llmperf.engines.base import Engine, extras_of
 from pytest_llmperf.errors import ServerError
@@ -24,8 +25,11 @@ from pytest_llmperf.records import (
 )
 from pytest_llmperf.redact import redact_argv
 
+from .refusals import told
 from .server import CONTROL_TIMEOUT_S, LiveServer
 
+#: Every engine's spelling of the flag that has it run code of the model's own.
+_TRUSTING = re.compile(r"-*trust[-_]?remote[-_]?code(?:$|=(?!false|0))", re.IGNORECASE)
 #: For what a server gathers only when it is asked, such as all that is installed around it.
 MORE_TIMEOUT_S = 60.0
 
@@ -59,9 +63,9 @@ def launch(
         argv=plan.argv,
         env=plan.env if plan.container is None else plan.container.env,
         args={},
-        notes=plan.notes,
+        notes=(*plan.notes, *trusting(plan.argv)),
         cores=plan.cores,
-        started_at=datetime.now(UTC).isoformat(),
+        started_at=clock.stamp().isoformat(),
         startup_time_s=None,
         log=str(log_path),
         devices=tuple(device.uuid for device in placement.accelerator.devices),
@@ -77,8 +81,7 @@ def launch(
     except BaseException as error:
         if process is not None:
             process.stop()
-        summary = error.summary if isinstance(error, ServerError) else type(error).__name__
-        remember(replace(record, failure=summary))
+        remember(replace(record, failure=_in_short(error)))
         raise
     record = replace(
         record,
@@ -100,6 +103,12 @@ def launch(
         process=process,
         client_cores=client_cores,
     )
+
+
+def trusting(argv: Iterable[str]) -> list[str]:
+    """That code of the model's own may run, for the report; nothing where it may not."""
+    asked = [word for word in argv if _TRUSTING.match(word)]
+    return [f"code that comes with the model may run: {asked[0]} was given"] if asked else []
 
 
 def _unseen(plan: LaunchPlan, found: Mapping[str, Json]) -> list[str]:
@@ -155,7 +164,7 @@ def attach(
         args=identity.args,
         notes=("attached: not started here, its hardware and its neighbours are unknown",),
         cores=None,
-        started_at=datetime.now(UTC).isoformat(),
+        started_at=clock.stamp().isoformat(),
         startup_time_s=None,
         log=None,
         subject=subject(None, identity, None, None, url=url) if with_subject else None,
@@ -171,6 +180,12 @@ def attach(
         client_cores=None,
         headers=headers,
     )
+
+
+def _in_short(error: BaseException) -> str:
+    if isinstance(error, ServerError):
+        return error.summary
+    return told(error) if isinstance(error, OSError) else type(error).__name__
 
 
 def identify(

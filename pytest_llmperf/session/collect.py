@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_llmperf import clock
 from pytest_llmperf.errors import LlmPerfError
-from pytest_llmperf.report import document, terminal
+from pytest_llmperf.report import document
 from pytest_llmperf.report.annotations import commands
 from pytest_llmperf.report.assembly import assemble
+from pytest_llmperf.report.brief import brief_lines, closing_lines
+from pytest_llmperf.report.columns import Look
 from pytest_llmperf.report.published import published_lines
+from pytest_llmperf.report.story import story_lines
+from pytest_llmperf.report.terminal import summary_lines
 from pytest_llmperf.report.write import write_report
 from pytest_llmperf.settings import Settings
 from pytest_llmperf.store import StoreError
@@ -23,6 +27,7 @@ from pytest_llmperf.store import StoreError
 from . import environment
 from .outlets import on_github, repository_path, write_outlets
 from .required import Roll, shortcomings
+from .rescue import rescue_report
 
 if TYPE_CHECKING:
     from .core import PerfSession
@@ -30,8 +35,13 @@ if TYPE_CHECKING:
 #: Exit statuses beside pytest's own: only gates failed; something could not be measured.
 EXIT_GATE = 10
 EXIT_UNMEASURED = 11
+#: The attribute of a test's last report under which profiles ride that were made in its teardown.
+PROFILES = "llmperf_profiles"
 #: As -vv asks.
 _VERY_VERBOSE = 2
+_VERY_QUIET = -2
+#: Columns of a terminal that is taken at its word; below that lines break.
+_NARROWEST = 40
 
 
 class Results:
@@ -45,16 +55,23 @@ class Results:
         self.missing: list[str] = []
         self.problems: list[str] = []
         self.notes: list[str] = []
+        self.profiles: list[dict[str, Any]] = []
         self.document_built: dict[str, Any] | None = None
         self._ours_failed = 0
         self._report_path: Path | None = None
         self._others: list[Path] = []
+
+    @property
+    def written(self) -> bool:
+        """Whether the report is where it was asked for."""
+        return self._report_path is not None
 
     def add(self, report: pytest.TestReport) -> None:
         """Take a test's report, with what rides on it."""
         if report.when != "setup" or not report.passed:
             self.seen.add(report.nodeid)
             self._note_ending(report)
+        self.profiles += getattr(report, PROFILES, ())
         fragment = getattr(report, "llmperf", None)
         if fragment is None:
             return
@@ -106,14 +123,15 @@ class Results:
         late = [document.launch_entry(record) for record in session.drain_launches()]
         if late:
             self.fragments.append({"launches": late})
+        self.profiles += [document.profile_entry(each) for each in session.profiling.drain()]
         if not self.fragments and not session.settings.told_in_files:
             return None
         self.document_built = assemble(
-            self.fragments,
+            [*self.fragments, {"profiles": self.profiles}],
             environment=self._environment(session, config),
             command=["pytest", *config.invocation_params.args],
             seed=next((f["seed"] for f in self.fragments if f.get("seed") is not None), None),
-            created=datetime.now(UTC).isoformat(),
+            created=clock.stamp().isoformat(),
             complete=complete and not self.missing,
             exit_status=exit_status,
             tool_version=metadata.version("pytest-llmperf"),
@@ -129,7 +147,9 @@ class Results:
             write_report(self.document_built, path)
             self._report_path = path
         except LlmPerfError as error:
-            self.problems.append(str(error))
+            refused = isinstance(error.__cause__, OSError)
+            instead = f" {rescue_report(self.document_built, path)}" if refused else ""
+            self.problems.append(f"{error}{instead}")
 
     def hand_out(self, settings: Settings) -> None:
         """Write all that is asked for beside the report, with the same consequences."""
@@ -163,18 +183,24 @@ class Results:
                 reporter.line(command)
 
     def summarise(self, reporter: pytest.TerminalReporter) -> None:
-        """The table of gates, then where the report is, then what went wrong with it."""
-        if self.document_built is not None and self.fragments:
-            reporter.section("llmperf", sep="=")
-            for line in terminal.summary_lines(self.document_built):
+        """The verdicts, then where the report is, then what went wrong with it."""
+        verbosity = reporter.config.get_verbosity()
+        told = self.document_built if self.fragments else None
+        if told is not None and not reporter.config.option.no_summary:
+            if verbosity >= 0:
+                reporter.section("llmperf", sep="=")
+            for line in _told(told, verbosity, _look(reporter)):
                 reporter.line(line)
-            if reporter.config.get_verbosity() >= _VERY_VERBOSE:
-                for line in published_lines(self.document_built):
-                    reporter.line(line)
-        if self._report_path is not None:
-            reporter.line(f"report: {self._report_path}")
-        for line in (*(f"written: {path}" for path in self._others), *self.notes):
-            reporter.line(line)
+        if verbosity > _VERY_QUIET:
+            for line in self._written():
+                reporter.line(line)
+        self.tell_problems(reporter)
+
+    def _written(self) -> list[str]:
+        report = [f"report: {self._report_path}"] if self._report_path is not None else []
+        return [*report, *(f"written: {path}" for path in self._others), *self.notes]
+
+    def tell_problems(self, reporter: pytest.TerminalReporter) -> None:
         for problem in self.problems:
             reporter.line(f"ERROR: {problem}", red=True)
 
@@ -184,6 +210,29 @@ class Results:
             if fragment.get("environment"):
                 return dict(fragment["environment"])
         return environment.describe(config, session.settings, session.accelerator_to_report())
+
+
+def _look(reporter: pytest.TerminalReporter) -> Look:
+    """The width and the colours of this terminal, as pytest knows them: NO_COLOR, FORCE_COLOR,
+    --color, COLUMNS."""
+    writer = reporter.config.get_terminal_writer()
+
+    def paint(text: str, *marks: str) -> str:
+        return writer.markup(text, **dict.fromkeys(marks, True))
+
+    return Look(width=max(_NARROWEST, writer.fullwidth), paint=paint)
+
+
+def _told(document: Mapping[str, Any], verbosity: int, look: Look) -> Iterator[str]:
+    """As much as was asked for by -qq, -q, nothing, or -vv."""
+    if verbosity < 0:
+        if verbosity > _VERY_QUIET:
+            yield from brief_lines(document, look)
+        yield from closing_lines(document, look)
+        return
+    yield from summary_lines(document, look)
+    if verbosity >= _VERY_VERBOSE:
+        yield from ("", *story_lines(document, look), *published_lines(document))
 
 
 def _test(fragment: dict[str, Any]) -> str:

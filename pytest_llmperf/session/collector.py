@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pytest
 
 from pytest_llmperf.errors import LlmPerfError
+from pytest_llmperf.report.requests.parts import remove_parts
 
 from .collect import Results
 from .core import PerfSession
+from .hooked import tell_report
+from .journal import Journal
 from .required import Roll
 
 #: What a worker's collection is called on its way to the controller.
@@ -28,6 +31,28 @@ class Collector:
         self.roll = roll
         self.results = Results()
         self.expected: set[str] = set()
+        settings = session.settings
+        self.journal: Journal | None = None
+        if settings.report is not None and settings.mode != "off":
+            self.journal = Journal(config, settings, resumed=settings.resume)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """Before any worker is there: requests that an earlier session has left are not of this
+        one, unless it goes on with that."""
+        settings, option = self.session.settings, self.config.option
+        goes_on = settings.resume and self.journal is not None and self.journal.path.exists()
+        if settings.requests_dir is None or goes_on:
+            return
+        if option.collectonly or settings.plan_only or settings.mode == "off":
+            return
+        try:
+            remove_parts(settings.requests_dir)
+        except OSError as error:
+            raise pytest.UsageError(
+                f"--llmperf-export requests: what an earlier session left in "
+                f"{settings.requests_dir} cannot be removed: {error.strerror or error}."
+            ) from None
 
     def begin(self, report: pytest.TestReport, collected: set[str], reported: set[str]) -> None:
         """Take over from the controller's watch, which saw the reports so far."""
@@ -37,6 +62,8 @@ class Collector:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.results.add(report)
+        if self.journal is not None:
+            self.journal.add(report)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
@@ -48,12 +75,27 @@ class Collector:
         # A worker that crashed hands over nothing; each of them has collected everything.
         self.roll.unpack(getattr(node, "workeroutput", {}).get(ROLL, ()))
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+    # Around all others, so that the report is written even where a second Ctrl-C cuts them short,
+    # and within the terminal's own, which prints what comes of it.
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int
+    ) -> Generator[None, None, None]:
+        try:
+            yield
+        finally:
+            try:
+                self._close()
+            finally:
+                self._finish(session, exitstatus)
+
+    def _close(self) -> None:
         try:
             self.session.close()
         except LlmPerfError as error:
             self.results.problems.append(str(error))
+
+    def _finish(self, session: pytest.Session, exitstatus: int) -> None:
         if self.config.option.collectonly or self.session.settings.plan_only:
             return
         self.results.take(self.session)
@@ -62,24 +104,37 @@ class Collector:
             self.results.note_missing(self.expected)
         if exitstatus in _JUDGED:
             self.results.require(self.session, self.roll)
+        complete = exitstatus in _JUDGED and not stopped
         try:
-            self._report(session, int(exitstatus), complete=exitstatus in _JUDGED and not stopped)
+            self._report(session, int(exitstatus), complete=complete)
         except Exception as error:
             # Nothing may get in the way of pytest's own summary: a hook of others, most likely.
             self.results.problems.append(f"the report could not be made: {error!r}")
+        if self.journal is not None:
+            done = complete and self.results.written and not self.results.missing
+            self.results.notes += self.journal.settle(done=done)
         session.exitstatus = self.results.exit_status(int(exitstatus), session.testsfailed)
 
     def _report(self, session: pytest.Session, exitstatus: int, *, complete: bool) -> None:
-        document = self.results.build(
+        document = self._document(session, exitstatus, complete=complete)
+        if document is not None:
+            told, wrong = tell_report(self.config, document)
+            self.results.document_built = told
+            if wrong is not None:
+                self.results.problems.append(wrong)
+                self._document(session, exitstatus, complete=complete)
+            self.results.write(self.session.settings.report)
+            self.results.hand_out(self.session.settings)
+
+    def _document(
+        self, session: pytest.Session, exitstatus: int, *, complete: bool
+    ) -> dict[str, Any] | None:
+        return self.results.build(
             self.session,
             self.config,
             complete=complete,
             exit_status=self.results.exit_status(exitstatus, session.testsfailed),
         )
-        if document is not None:
-            self.config.hook.pytest_llmperf_report(config=self.config, document=document)
-            self.results.write(self.session.settings.report)
-            self.results.hand_out(self.session.settings)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         self.results.summarise(terminalreporter)

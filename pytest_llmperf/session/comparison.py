@@ -154,6 +154,8 @@ def described(
     if request.args != than.args:
         shown = shlex.join(redact_argv(request.args))
         parts.append(f"with {shown}" if shown else "without arguments")
+    if request.recipe != than.recipe:
+        parts.append("with its recipe" if request.recipe else "without a recipe")
     if request.env != than.env:
         own = dict(redact_env(request.env))
         other = dict(redact_env(than.env))

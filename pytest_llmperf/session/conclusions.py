@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from pytest_llmperf.expectations import Expectation
 from pytest_llmperf.gates.design import Prior
-from pytest_llmperf.records import Accelerator, NoiseProfile, ServerRequest, Verdict, Workload
+from pytest_llmperf.records import (
+    Accelerator,
+    GateHistory,
+    NoiseProfile,
+    ServerRequest,
+    Verdict,
+    Workload,
+)
 from pytest_llmperf.settings import Settings
 from pytest_llmperf.store import StoreError
 
@@ -22,8 +29,9 @@ from .quality import Quality, assess, told_by
 class Conclusions:
     """Those of one process' session. ``memory`` is absent where nothing is remembered.
 
-    ``profiles`` are what a calibration found and ``qualities`` what is known of the outputs of
-    servers that were compared, both by test. ``problems`` are sentences that make a session red.
+    ``profiles`` are what a calibration found, ``qualities`` what is known of the outputs of
+    servers that were compared, and ``histories`` what sessions measured of each gated metric, all
+    by test. ``problems`` are sentences that make a session red, ``notes`` are for the summary.
     """
 
     def __init__(self, settings: Settings, memory: Memory | None) -> None:
@@ -34,7 +42,9 @@ class Conclusions:
         self._expected: dict[tuple[ServerRequest, Workload], list[Expectation]] = {}
         self.profiles: dict[str, NoiseProfile] = {}
         self.qualities: dict[str, Quality] = {}
+        self.histories: dict[str, dict[str, GateHistory]] = {}
         self.problems: list[str] = []
+        self.notes: list[str] = []
         self._concluded: dict[str, tuple[Measurement, list[Verdict]]] = {}
 
     def expect(self, expectation: Expectation) -> None:
@@ -61,6 +71,9 @@ class Conclusions:
         attempts = self._attempts(measured, expectation, accelerator, past)
         verdicts = judge(expectation, measured, accelerator, bench, past, attempts)
         verdicts = self._beside_outputs(expectation, measured, past, verdicts)
+        self.histories[expectation.nodeid] = self._histories(
+            measured, expectation, accelerator, past, verdicts
+        )
         self._keep(measured, expectation, accelerator, verdicts, attempts)
         self._concluded[expectation.nodeid] = measured, verdicts
         return verdicts
@@ -118,6 +131,25 @@ class Conclusions:
             return self.memory.recall(measured, expectation, accelerator)
         except StoreError as error:
             return error
+
+    def _histories(
+        self,
+        measured: Measurement,
+        expectation: Expectation,
+        accelerator: Accelerator,
+        past: Past | StoreError | None,
+        verdicts: Sequence[Verdict],
+    ) -> dict[str, GateHistory]:
+        """For the report; also of gates that are judged without it."""
+        if self.memory is None or isinstance(past, StoreError) or not verdicts:
+            return {}
+        metrics = dict.fromkeys(verdict.metric for verdict in verdicts)
+        try:
+            known = past or self.memory.recall(measured, expectation, accelerator)
+            return self.memory.histories(measured, expectation, accelerator, known, metrics)
+        except StoreError as error:
+            self.notes.append(f"{expectation.nodeid}: no history in the report. {error}")
+            return {}
 
     def calibrate(
         self, measured: Measurement, expectation: Expectation, accelerator: Accelerator

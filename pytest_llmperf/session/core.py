@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pytest_llmperf.accelerators.detect import detect
@@ -35,6 +35,7 @@ from .devices import Allotment
 from .duel import Duel, Rules
 from .handle import LlmPerf, ServerHandle
 from .judge import Bench, select_here, unmeasured
+from .kept import KeptRequests
 from .keys import ApiKeys
 from .limits_from import Elsewhere, gone
 from .limits_from import told as limits_told
@@ -42,7 +43,9 @@ from .measurement import Measurement
 from .memory import Here, Memory
 from .placing import Placing, remote
 from .planning import USUAL, Asked, Premises, plan_lines, reach
+from .profiling import Profiling, Wanted
 from .progress import Progress
+from .refusals import for_server
 from .surroundings import Surroundings
 
 
@@ -63,8 +66,9 @@ class PerfSession:
         if settings.store and settings.mode == "on":
             self.memory = Memory(settings.store, here, update=settings.update_baseline)
         self.conclusions = Conclusions(settings, self.memory)
+        self.kept = KeptRequests(settings.requests_dir, self.conclusions)
         #: Lines for the end of the summary.
-        self.notes: list[str] = []
+        self.notes = self.conclusions.notes
         self.progress = progress
         self.launches: list[LaunchRecord] = []
         self.family = settings.family
@@ -79,6 +83,10 @@ class PerfSession:
         self._gates: dict[ServerRequest, dict[Workload, list[RegressionGate]]] = {}
         self._statistics: tuple[str, ...] = ()
         self._placing = Placing(settings, self.engine)
+        beside = settings.profiles_dir
+        self.profiling = Profiling(
+            directory=lambda: beside or self._logs / "profiles", home=beside and beside.parent
+        )
 
     # --- planning ---------------------------------------------------------------------------
 
@@ -125,7 +133,7 @@ class PerfSession:
                 f"use api={known}."
             )
 
-    def plan(self, expectations: Sequence[Expectation]) -> None:
+    def plan(self, expectations: Iterable[Expectation]) -> None:
         """Note what will run, so that the tests of a block can share launches."""
         names: dict[str, None] = {}
         for expectation in expectations:
@@ -166,6 +174,7 @@ class PerfSession:
             budget_s=self.settings.budget_s,
             devices=lambda request: self.accelerator_to_report(request).count,
             check=self._placing.check,
+            check_beside=self._placing.check_beside,
         )
 
     # --- running ----------------------------------------------------------------------------
@@ -274,6 +283,23 @@ class PerfSession:
             expectation, perf.declared, perf.server.accelerator, self.bench
         )
 
+    def want_profile(self, perf: LlmPerf) -> None:
+        """Note a test that has failed, if a gate of it has and profiles are asked for."""
+        failed = any(verdict.verdict == "fail" for verdict in perf.verdicts)
+        measured = perf.declared
+        if self.settings.profile_on_fail and failed and measured is not None:
+            wanted = Wanted(
+                test=perf.expectation.nodeid,
+                workload=measured.workload,
+                compared=measured.reference is not None,
+            )
+            self.profiling.want(perf.server.id, wanted)
+
+    def profile(self, request: ServerRequest) -> None:
+        """Make the profiles that tests of a request have asked for; none is to run any more."""
+        duel = self._duels.get(request)
+        self.profiling.make(self.block(request), duel.reference if duel else None)
+
     def _calibrate_beside(
         self, measured: Measurement, expectation: Expectation, accelerator: Accelerator
     ) -> None:
@@ -309,6 +335,7 @@ class PerfSession:
             release=self.settings.anchor or "",
         )
 
+    @for_server("the servers' logs cannot be kept", "--llmperf-log-dir")
     def keep_logs(self, fallback: Callable[[], Path]) -> None:
         """Say where server logs go when no option does."""
         if self._log_dir is None:
@@ -336,12 +363,16 @@ class PerfSession:
         drained, self.launches = self.launches, []
         return drained
 
-    def _surroundings(self) -> Surroundings:
+    @property
+    def _logs(self) -> Path:
         if self._log_dir is None:
             raise RuntimeError("keep_logs() comes before the first block")
+        return self._log_dir
+
+    def _surroundings(self) -> Surroundings:
         return Surroundings(
             progress=self.progress,
-            log_dir=self._log_dir,
+            log_dir=self._logs,
             cache_dir=self.settings.cache_dir,
             lock_dir=self.settings.lock_dir,
             launches=self.settings.launches,
@@ -356,4 +387,5 @@ class PerfSession:
             questions=self.settings.questions if self.settings.mode == "on" else (),
             remember=lambda record: self.launches.append(record),
             measured=self.conclusions.keep_launch,
+            keep=self.kept.keep,
         )

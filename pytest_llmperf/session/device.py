@@ -96,11 +96,13 @@ class DeviceHold:
             )
 
 
-def check_as_many(one: DeviceHold, other: DeviceHold) -> None:
-    """Raise UsageMistake for holds that cannot be beside each other: their one lock has to be on
-    all devices of each."""
-    ours, theirs = len(one.accelerator.devices), len(other.accelerator.devices)
-    if one.allotment and other.allotment and ours != theirs:
+def check_as_many(one: Allotment | None, other: Allotment | None) -> None:
+    """Raise UsageMistake for servers that cannot be up beside each other: their one lock has to be
+    on all devices of each."""
+    if one is None or other is None:
+        return
+    ours, theirs = len(one.usual.devices), len(other.usual.devices)
+    if ours != theirs:
         raise UsageMistake(
             f"--llmperf-side-by-side: the server uses {ours} device{'s' * (ours > 1)} and its "
             f"reference {theirs}, and both have to be up on the same; give both as many, or leave "

@@ -98,7 +98,8 @@ class Allotment:
         names = VARIABLES.get(chosen.vendor, ())
         told = [name for name in names if name in environ] or names[:1]
         text = ",".join(device.visible_as or str(device.index) for device in chosen.devices)
-        # CUDA would else count the fastest device first, and what we count are slots.
+        # CUDA would else count the fastest device first (its programming guide, 13.4, under
+        # environment variables), and what we count are slots.
         by_slot = chosen.vendor == "nvidia" and not any(name in environ for name in names)
         order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if by_slot else {}
         return {**order, **dict.fromkeys(told, text)}

@@ -80,7 +80,7 @@ class Duel:
 
     def __post_init__(self) -> None:
         if self.rules.side_by_side:
-            check_as_many(self.candidate.device, self.reference.device)
+            check_as_many(self.candidate.device.allotment, self.reference.device.allotment)
 
     def concerns(self, workload: Workload) -> bool:
         """Whether a gate of ``workload`` asks for the reference."""

@@ -42,7 +42,7 @@ def describe(config: pytest.Config, settings: Settings, accelerator: Accelerator
         host=fingerprint.host(),
         python=f"{platform.python_implementation()} {platform.python_version()}",
         packages=package_versions(),
-        **git_facts(config.rootpath, _written_by_us(config)),
+        **git_facts(config.rootpath, written_by_us(config)),
     )
 
 
@@ -77,7 +77,7 @@ def here(config: pytest.Config, settings: Settings) -> Here:
         directory=_store_base(config),
         root=config.rootpath,
         facts=partial(match_facts, config, settings),
-        git=cache(partial(git_facts, config.rootpath, _written_by_us(config))),
+        git=cache(partial(git_facts, config.rootpath, written_by_us(config))),
         comparable=comparable,
         seed=_common_seed(config),
     )
@@ -148,7 +148,7 @@ def _size(path: Path) -> int | None:
     return path.stat().st_size if path.exists() else None
 
 
-def _written_by_us(config: pytest.Config) -> list[Path]:
+def written_by_us(config: pytest.Config) -> list[Path]:
     """Where sessions leave their store and their report, which may lie in the checkout."""
     store = str(config.getoption("llmperf_store") or config.getini("llmperf_store"))
     names = [store.removeprefix("sqlite:///"), str(config.getoption("llmperf_report") or "")]

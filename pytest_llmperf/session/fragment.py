@@ -17,6 +17,7 @@ from pytest_llmperf.report import document, junit
 
 from .handle import LlmPerf
 from .measurement import Measurement
+from .resume import identity
 
 if TYPE_CHECKING:
     from .core import PerfSession
@@ -42,6 +43,7 @@ def fragment_for(
     measurements = perf.measurements if perf else []
     declared = perf.declared if perf else None
     facts = {
+        "identity": identity(expectation, session.family),
         "environment": environment(_accelerator(expectation, session)),
         "seed": session.seed if expectation.regressions else None,
         "problems": session.conclusions.problems,
@@ -67,7 +69,10 @@ def fragment_for(
         ],
         "gates": [
             document.gate_entry(
-                expectation.nodeid, _entry_id(declared, expectation) if declared else None, verdict
+                expectation.nodeid,
+                _entry_id(declared, expectation) if declared else None,
+                verdict,
+                session.conclusions.histories.get(expectation.nodeid, {}).get(verdict.metric),
             )
             for verdict in (perf.verdicts if perf else [])
         ],

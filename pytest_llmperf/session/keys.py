@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import urlsplit
 
+from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.redact import Secret
 from pytest_llmperf.server_options import API_KEY_VARIABLE, REFERENCE_API_KEY_VARIABLE
 
 _PORTS = {"http": 80, "https": 443}
@@ -23,8 +25,8 @@ class ApiKeys:
     def of(cls, environ: Mapping[str, str]) -> Self:
         """Those that the environment names."""
         return cls(
-            own=environ.get(API_KEY_VARIABLE) or None,
-            reference=environ.get(REFERENCE_API_KEY_VARIABLE) or None,
+            own=_key(environ, API_KEY_VARIABLE),
+            reference=_key(environ, REFERENCE_API_KEY_VARIABLE),
         )
 
     def for_reference(self, url: str | None, candidate: str | None) -> str | None:
@@ -33,6 +35,17 @@ class ApiKeys:
         if self.reference is not None or url is None or candidate is None:
             return self.reference
         return self.own if _origin(url) == _origin(candidate) else None
+
+
+def _key(environ: Mapping[str, str], variable: str) -> str | None:
+    """Raises :class:`~pytest_llmperf.errors.UsageMistake` for what no header can hold."""
+    key = environ.get(variable, "").strip()
+    if not key.isascii() or not key.isprintable():
+        raise UsageMistake(
+            f"the environment variable {variable} holds a line break or another character that no "
+            "key has; set it to the key alone."
+        )
+    return Secret(key) if key else None
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

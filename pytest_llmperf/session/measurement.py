@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -62,6 +63,12 @@ class Measurement:
     def by_launch(self, metric: str) -> list[list[MetricValue]]:
         """Values of ``metric`` in the valid runs, one list per launch, in order of launching."""
         return by_launch(self.valid_runs, metric)
+
+
+def measurement_id(server_id: str, workload: Workload) -> str:
+    """The same for every process that measures ``workload`` on such a server."""
+    digest = hashlib.sha256(workload.identity.encode()).hexdigest()[:8]
+    return f"{server_id}:{workload.name}-{digest}"
 
 
 def by_launch(runs: Sequence[Run], metric: str) -> list[list[MetricValue]]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pytest_llmperf import clock
 from pytest_llmperf.accelerators import fingerprint
 from pytest_llmperf.errors import ClientError
 from pytest_llmperf.expectations import Expectation
+from pytest_llmperf.gates.chronicle import history_of
 from pytest_llmperf.gates.comparable import GATE_VERSION, differences, refusal, told
 from pytest_llmperf.gates.noise import FEWEST_LAUNCHES, noise_by_metric
 from pytest_llmperf.records import (
     Accelerator,
+    GateHistory,
     Judged,
     Level,
     NoiseProfile,
@@ -28,6 +31,7 @@ from pytest_llmperf.records import (
 from pytest_llmperf.store import (
     MOST_SESSIONS,
     Store,
+    StoreError,
     key_of,
     near,
     new_id,
@@ -44,6 +48,7 @@ from .measurement import Measurement
 from .observed import key_for, launches_of, observation_of
 from .past import Past
 from .required import Known, known_gates
+from .rescue import StoreRescue
 
 #: How long a calibration is believed.
 PROFILE_DAYS = 30
@@ -81,6 +86,7 @@ class Memory:
         self._levels_at: Path | None = None
         self._accepted: Store | None = None
         self._kept: set[tuple[str, str]] = set()
+        self._rescue = StoreRescue()
         #: What tests that go on will be kept as, by node id: their launches are kept already.
         self._under_way: dict[str, str] = {}
 
@@ -113,7 +119,7 @@ class Memory:
             changed = told(differences(measurement.subject, accepted[-1].subject))
         return Past(
             key=key,
-            sessions=len(observations),
+            observations=tuple(observations),
             level=level,
             accepted=accepted,
             refused=refused,
@@ -133,6 +139,32 @@ class Memory:
                 return level, store.observations(other.key), None
             refused = refused or refusal(differences(facts, other.environment), other.key)
         return None, [], refused
+
+    def histories(
+        self,
+        measurement: Measurement,
+        expectation: Expectation,
+        accelerator: Accelerator,
+        past: Past,
+        metrics: Iterable[str],
+    ) -> dict[str, GateHistory]:
+        """What sessions measured of each of ``metrics``, this one with them, by metric; none of
+        one that no session before has."""
+        fresh = observation_of(
+            "",
+            measurement,
+            expectation,
+            accelerator,
+            launches_of(measurement),
+            facts=self._here.facts(accelerator),
+            git=self._here.git(),
+        )
+        against = past.against if past.level is not None else ""
+        found = {
+            metric: history_of(past.observations, fresh, metric, past.accepted, against)
+            for metric in metrics
+        }
+        return {metric: each for metric, each in found.items() if each is not None}
 
     def attempts(
         self,
@@ -200,7 +232,7 @@ class Memory:
         if not fresh or (expectation.nodeid, launch_id) in self._kept:
             return
         whole = self._under_way.setdefault(expectation.nodeid, new_id())
-        self._open().append(
+        self._append(
             observation_of(
                 part_id(whole, launch_id),
                 measurement,
@@ -232,7 +264,6 @@ class Memory:
         if not fresh:
             return  # nothing was measured, or a test was run again on what was measured before
         self._kept |= {(expectation.nodeid, each.launch_id) for each in launches}
-        store = self._open()
         observation = observation_of(
             self._under_way.pop(expectation.nodeid, "") or new_id(),
             measurement,
@@ -244,9 +275,18 @@ class Memory:
             verdicts=verdicts,
             judged=[_judged(verdict, attempts, measurement) for verdict in verdicts],
         )
-        store.append(observation)
+        store = self._append(observation)
         if self._update and verdicts and all(_may_move_the_level(each) for each in verdicts):
             self._accept(store, observation)
+
+    def _append(self, observation: Observation) -> Store:
+        """Append to the store, or, where that fails, to one in the temporary directory."""
+        try:
+            store = self._open()
+            store.append(observation)
+        except StoreError as error:
+            raise StoreError(f"{error} {self._rescue.keep(observation)}") from error
+        return store
 
     def _accept(self, store: Store, newest: Observation) -> None:
         level, kept = _newest(store.levels(newest.key)), store.observations(newest.key)
@@ -256,7 +296,7 @@ class Memory:
             Level(
                 id=new_id(),
                 key=newest.key,
-                created=datetime.now(UTC).isoformat(),
+                created=clock.stamp().isoformat(),
                 observations=tuple(each.id for each in sessions),
                 reason=UPDATE_REASON,
                 author=self._here.git().get("author") or "",
@@ -284,7 +324,7 @@ class Memory:
             )
         profile = NoiseProfile(
             key=_noise_key(request, measurement.workload, self._here.facts(accelerator)),
-            created=datetime.now(UTC).isoformat(),
+            created=clock.stamp().isoformat(),
             launches=len({run.launch_id for run in measurement.valid_runs}),
             run_sigma={n: e.run_sigma for n, e in found.items() if e.run_sigma is not None},
             launch_sigma={name: each.launch_sigma for name, each in found.items()},

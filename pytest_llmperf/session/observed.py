@@ -5,10 +5,10 @@ from __future__ import annotations
 import platform
 import statistics
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
+from pytest_llmperf import clock
 from pytest_llmperf.accelerators import fingerprint
 from pytest_llmperf.expectations import Expectation
 from pytest_llmperf.gates.comparable import GATE_VERSION
@@ -49,7 +49,7 @@ def observation_of(
     return Observation(
         id=id_,
         key=key_for(expectation, measurement, facts),
-        created=datetime.now(UTC).isoformat(),
+        created=clock.stamp().isoformat(),
         test=expectation.nodeid,
         workload=measurement.workload.identity,
         environment=facts,

@@ -53,11 +53,14 @@ def _writers(
     document: Mapping[str, Any], settings: Settings, environ: Mapping[str, str]
 ) -> Iterator[Callable[[], list[Path]]]:
     if settings.html is not None:
-        yield partial(_page, document, settings.html)
+        yield partial(_page, document, settings.html, settings.profiles_dir)
     if settings.markdown is not None:
         yield partial(_markdown, document, settings.markdown)
     for kind, path in settings.exports:
-        yield partial(_export, kind, document, path)
+        if path not in settings.requests:
+            yield partial(_export, kind, document, path)
+    if settings.requests_dir is not None:
+        yield partial(_requests, document, settings, settings.requests_dir)
     summary = environ.get("GITHUB_STEP_SUMMARY")
     if summary and document["tests"] and on_github(settings, environ):
         yield partial(_summary, document, Path(summary))
@@ -72,10 +75,12 @@ def _markdown(document: Mapping[str, Any], path: Path) -> list[Path]:
     return [path]
 
 
-def _page(document: Mapping[str, Any], path: Path) -> list[Path]:
+def _page(document: Mapping[str, Any], path: Path, profiles: Path | None) -> list[Path]:
     from pytest_llmperf.report.html import write_page
+    from pytest_llmperf.report.profiles import seen_from
 
-    write_page(document, path)
+    there = (profiles or path).parent
+    write_page(seen_from(document, there, path.parent), path)
     return [path]
 
 
@@ -83,6 +88,18 @@ def _export(kind: str, document: Mapping[str, Any], path: Path) -> list[Path]:
     from pytest_llmperf.report.exports import export
 
     return export(kind, document, path, option="--llmperf-export")
+
+
+def _requests(document: Mapping[str, Any], settings: Settings, directory: Path) -> list[Path]:
+    """The parts stay where another session may go on with this one and need them."""
+    from pytest_llmperf.report.requests.gather import gather
+    from pytest_llmperf.report.requests.parts import remove_parts
+
+    for path in settings.requests:
+        gather(directory, document, path, option="--llmperf-export")
+    if document["complete"] or settings.report is None:
+        remove_parts(directory)
+    return list(settings.requests)
 
 
 def _summary(document: Mapping[str, Any], path: Path) -> list[Path]:

@@ -15,17 +15,22 @@ from .comparison import Refusal
 class Past:
     """What is known of one test on one workload in one environment.
 
-    ``sessions`` is how many observations there are, ``accepted`` those that the accepted ``level``
-    rests on. ``refused`` says why a level of another environment does not hold here. ``changed``
-    is what differs from the newest accepted one, in words.
+    ``observations`` are the sessions before, the oldest first, ``accepted`` those that the accepted
+    ``level`` rests on. ``refused`` says why a level of another environment does not hold here.
+    ``changed`` is what differs from the newest accepted one, in words.
     """
 
     key: str
-    sessions: int
+    observations: tuple[Observation, ...]
     level: Level | None
     accepted: tuple[Observation, ...]
     refused: str | None
     changed: tuple[str, ...]
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions there were before."""
+        return len(self.observations)
 
     def launches(self, metric: str) -> list[list[float]]:
         """Launch means of ``metric``, for each accepted session that has it."""

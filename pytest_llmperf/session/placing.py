@@ -15,6 +15,7 @@ from pytest_llmperf.records import Accelerator, Device, ServerRequest
 from pytest_llmperf.redact import redact_text
 from pytest_llmperf.settings import Settings
 
+from .device import check_as_many
 from .devices import Allotment, allot, planned_words, visible_in
 from .nodes import Nodes
 
@@ -37,6 +38,14 @@ class Placing:
         if many or request.devices is not None or request.nodes is not None:
             self.allotment(request)
         self.check(request.reference)
+
+    def check_beside(self, request: ServerRequest) -> None:
+        """Raise UsageMistake where a server and its reference cannot be up at once."""
+        reference = request.reference
+        if reference is None or request.url is not None or reference.url is not None:
+            return
+        ours = self.allotment(request)
+        check_as_many(ours, self.allotment(reference).as_many_as(ours))
 
     def _parallel(self, request: ServerRequest, words: Sequence[str]) -> Parallel | None:
         """How the server of a command line is spread, over the nodes that are asked for."""

@@ -59,6 +59,8 @@ class Premises:
     devices: Callable[[ServerRequest], int] = lambda _: 1
     #: Raises UsageMistake for a server that cannot be launched here.
     check: Callable[[ServerRequest], None] = lambda _: None
+    #: The same for one that cannot be up at once with what it is compared with.
+    check_beside: Callable[[ServerRequest], None] = lambda _: None
 
     def pace(self, request: ServerRequest, workloads: Sequence[Workload]) -> Pace | None:
         """How long a launch takes, where calibrations of all its workloads know."""
@@ -102,6 +104,8 @@ def _name(request: ServerRequest) -> str:
 def _server(one: Asked, premises: Premises) -> Iterator[str]:
     request = one.request
     duel = request.reference is not None and bool(one.gates)
+    if duel and premises.side_by_side:
+        premises.check_beside(request)
     name = _name(request)
     pace, budget_s = premises.pace(request, one.workloads), premises.budget_s
     if duel and pace is not None and budget_s is not None and not premises.release:

@@ -7,11 +7,11 @@ duplicated before capture began; capture itself is never suspended.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 
 from pytest_llmperf import clock
 from pytest_llmperf.load.client import LoadProgress
+from pytest_llmperf.report.columns import WIDTH, cells, clip, inert, start
 
 HEARTBEAT_S = 30.0
 REDRAW_S = 0.2
@@ -27,7 +27,7 @@ class Progress:
 
     def __init__(self, fd: int | None, *, terminal: bool | None = None) -> None:
         self._fd = fd
-        self._terminal = os.isatty(fd) if terminal is None and fd is not None else bool(terminal)
+        self._terminal = _can_draw(fd) if terminal is None and fd is not None else bool(terminal)
         self._last = float("-inf") if self._terminal else clock.now()
         self._drawn = False
         self.test = ""
@@ -54,12 +54,19 @@ class Progress:
 
     def _draw(self, text: str) -> None:
         if self._terminal:
-            width = shutil.get_terminal_size().columns
-            self._write(_BELOW + text[: width - 1] + _BACK)
+            # One column stays free: a full line would wrap, and what wraps stays behind.
+            self._write(_BELOW + _fitted(_one_line(text), self._width() - 1) + _BACK)
         else:
             # Pytest's line of dots may be unfinished: begin on a fresh one.
-            self._write(f"\nllmperf: {text}")
+            self._write(f"\nllmperf: {_one_line(text)}")
         self._drawn = True
+
+    def _width(self) -> int:
+        """Asked for each time, since people change their windows."""
+        try:
+            return os.get_terminal_size(self._fd or 0).columns or WIDTH
+        except OSError:
+            return WIDTH
 
     def _write(self, text: str) -> None:
         if self._fd is None:
@@ -69,6 +76,23 @@ class Progress:
         except OSError:
             # The reader of our output is gone; the measurement is worth more than its progress.
             self._fd = None
+
+
+def _can_draw(fd: int) -> bool:
+    """Whether what reads there is a terminal that can move its cursor."""
+    return os.isatty(fd) and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def _one_line(text: str) -> str:
+    """What servers log and people name their tests, safe to show on one line."""
+    return " ".join(str(inert(text)).split())
+
+
+def _fitted(text: str, width: int) -> str:
+    """``text`` in so many columns: a long test's name gives way to how far it has come."""
+    name, dash, said = text.partition(" ── ")
+    room = max(width // 4, width - cells(dash + said))
+    return start(f"{clip(name, room)}{dash}{said}", width)
 
 
 def how_far(progress: LoadProgress) -> list[str]:

@@ -11,7 +11,6 @@ from pytest_llmperf import clock
 from pytest_llmperf.engines.base import Engine, extras_of
 from pytest_llmperf.engines.counters import Counters
 from pytest_llmperf.errors import ServerError
-from pytest_llmperf.gates.failures import should_repeat
 from pytest_llmperf.launch import http
 from pytest_llmperf.launch.freezing import freeze, thaw
 from pytest_llmperf.launch.process import ServerProcess
@@ -42,6 +41,7 @@ from pytest_llmperf.records import (
 from .asides import Asides, attempt
 from .probe import Probe
 from .seeds import base_seed, run_seed
+from .uncounted import invalid, superseded
 from .watching import watched
 
 CONTROL_TIMEOUT_S = 10.0
@@ -52,6 +52,8 @@ _LOST = frozenset({"connect", "cut"})
 
 #: Called with a run's index and how far it has come; with neither while the server warms up.
 RunProgress = Callable[[int | None, LoadProgress | None], None]
+#: Called with a run and its requests once all is known of it; the requests do not outlast the call.
+Keep = Callable[[Run, Pass], None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -116,6 +118,7 @@ class LiveServer:
         bounds: HealthBounds | None = None,
         prices: Prices | None = None,
         processes: int | None = None,
+        keep: Keep = lambda *_: None,
         visit: int = 0,
         fingerprint: bool = False,
         turn: int | None = None,
@@ -139,13 +142,15 @@ class LiveServer:
             runs = self.runs.setdefault(workload, [])
             if turn is None or not runs:
                 client.warm_up(workload, seed=seed)
-            once = partial(self._run, client, workload, on_progress, statistics, bounds, prices)
+            once = partial(
+                self._run, client, workload, on_progress, statistics, bounds, prices, keep
+            )
             fresh: list[Run] = []
             for index in range(workload.runs) if turn is None else (turn,):
-                run = once(index, run_seed(seed, index, attempt=0))
-                if should_repeat(run) or not run.valid:
-                    fresh.append(_superseded(run))
-                    run = once(index, run_seed(seed, index, attempt=1))
+                run = once(index, run_seed(seed, index, attempt=0), repeated=True)
+                if not run.valid:
+                    fresh.append(run)
+                    run = once(index, run_seed(seed, index, attempt=1), repeated=False)
                 fresh.append(run)
         runs += fresh
         return fresh
@@ -171,6 +176,19 @@ class LiveServer:
         pace = seconds / sent if sent else 0.0
         return seconds + workload.runs * (workload.requests or 0) * pace
 
+    def send(self, workload: Workload, begin: Callable[[], None]) -> None:
+        """Send a pass of ``workload`` for something other than its figures, which nobody gets;
+        ``begin`` is called before its first request, when all else is done."""
+        self._check_context(workload)
+        seed = base_seed(workload, outlives=self.keeps_cache)
+        with self._loading(), self._client(workload, None) as client:
+            client.prepare(workload)
+            if workload.flush:
+                self.flush()
+            begin()
+            client.measure(workload, seed=run_seed(seed, 0, attempt=0))
+            self.check()
+
     def _run(
         self,
         client: LoadClient,
@@ -179,9 +197,13 @@ class LiveServer:
         statistics: Sequence[str],
         bounds: HealthBounds | None,
         prices: Prices | None,
+        keep: Keep,
         index: int,
         seed: int,
+        *,
+        repeated: bool,
     ) -> Run:
+        """One run; with ``repeated`` it is not valid where it is to be measured once more."""
         if workload.flush:
             self.flush()
         before = attempt(self.asides.counters, self.check)
@@ -223,7 +245,10 @@ class LiveServer:
         hits = counted_hits(
             growth, run, workload, bounds or HealthBounds(), keeps_cache=self.keeps_cache
         )
-        return _invalid(run, *([hits] if hits else []), *troubles)
+        run = invalid(run, *([hits] if hits else []), *troubles)
+        run = superseded(run) if repeated else run
+        keep(run, pass_)
+        return run
 
     def _with_price(self, run: Run, prices: Prices | None) -> Run:
         price = price_of(self.accelerator, prices)
@@ -362,18 +387,3 @@ class LiveServer:
             client.close()
         if self.process is not None:
             self.process.stop()
-
-
-def _superseded(run: Run) -> Run:
-    """A run that another one stands in for."""
-    if not should_repeat(run):
-        return run
-    causes = ", ".join(f"{n} × {cause}" for cause, n in run.failed.items())
-    reason = f"repeated because {run.sent - run.succeeded} of {run.sent} requests failed ({causes})"
-    return _invalid(run, reason)
-
-
-def _invalid(run: Run, *reasons: str) -> Run:
-    """``run`` with ``reasons`` not to judge it; as it is without any."""
-    valid = run.valid and not reasons
-    return replace(run, valid=valid, invalid_reasons=(*run.invalid_reasons, *reasons))

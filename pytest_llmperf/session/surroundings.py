@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.metrics.bounds import HealthBounds
 from pytest_llmperf.metrics.prices import Prices
-from pytest_llmperf.records import LaunchRecord, Question, Workload
+from pytest_llmperf.records import LaunchRecord, Pass, Question, Run, Side, Workload
 
 from .nodes import Nodes
 from .progress import Progress
@@ -41,7 +41,12 @@ class Surroundings:
     fingerprints: bool = False
     #: Where the ranks of a server over several nodes run.
     nodes: Nodes = field(default_factory=Nodes)
+    #: Where the launches leave traces that are there to be profiled.
+    profiles: Path | None = None
     #: What each side is asked once.
     questions: tuple[Question, ...] = ()
     #: Called with a block whenever one of its launches was measured by a workload.
     measured: Callable[[Block, Workload, str], None] = lambda *_: None
+    #: Called with each run and its requests as soon as it is over, and the server's id, the
+    #: workload, the side and the pair that it belongs to.
+    keep: Callable[[str, Workload, Side, int | None, Run, Pass], None] = lambda *_: None

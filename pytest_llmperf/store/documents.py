@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any, NoReturn
+from typing import Any
 from uuid import uuid4
 
+from pytest_llmperf.reading import Unreadable, parse_json
 from pytest_llmperf.records import Judged, LaunchValues, Level, NoiseProfile, Observation
 from pytest_llmperf.redact import redact_mapping
 from pytest_llmperf.schema import schema_errors
@@ -148,19 +148,11 @@ def record_of(text: str, where: str, *, remedy: str = _RESTORE) -> Record:
 
 def _parsed(text: str, where: str, remedy: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refused, parse_float=_finite)
-    except (ValueError, RecursionError) as error:
-        why = "is empty" if not text.strip() else f"is cut short or is no JSON: {error}"
+        return parse_json(text)
+    except Unreadable as error:
+        said = str(error).removeprefix("is not JSON: ")
+        why = said if not text.strip() else f"is cut short or is no JSON: {said}"
         raise StoreError(f"{where} {why}. {remedy}") from error
-
-
-def _refused(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    return value if math.isfinite(value) else _refused(text)
 
 
 def _check_times(document: Mapping[str, Any], where: str, remedy: str) -> None:

@@ -19,6 +19,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import TextIO
+
+from pytest_llmperf import clock
+from pytest_llmperf.drafts import locked, sweep
+from pytest_llmperf.reading import MIB, Unreadable, read_text
 
 from .base import Found, Kind, Mode, Record, Slip, StoreError
 from .documents import id_of, record_of
@@ -28,6 +33,10 @@ _INSIDE: dict[Kind, str] = {"observation": "", "level": "levels", "profile": "pr
 #: Keys that are names of directories as they stand, on file systems that ignore case as well.
 _PLAIN_KEY = re.compile(r"[a-z0-9][a-z0-9_.-]{0,119}(?<!\.)")
 _LOCK = ".lock"
+#: The largest document: a session of a hundred launches takes a hundredth of it.
+_LARGEST = 64 * MIB
+_BUSY_S = 60.0
+_RETRY_S = 0.02
 _IGNORED = f"{_LOCK}\n*.tmp\n"
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -46,8 +55,24 @@ class Files:
                 return
             _make_root(self._root)
             with (self._root / _LOCK).open("a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                self._take(lock)
                 yield self
+
+    def _take(self, lock: TextIO) -> None:
+        """Wait until nobody else is alone here. Raises :class:`StoreError` after a minute."""
+        deadline = clock.Deadline(_BUSY_S)
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if deadline.passed:
+                    raise StoreError(
+                        f"The store in {self._root} was kept locked for {deadline.seconds:.0f} s "
+                        f"by another process ({self._root / _LOCK}). End it, and try again."
+                    ) from None
+                clock.sleep(_RETRY_S)
+            else:
+                return
 
     def close(self) -> None:
         """Nothing is held between calls."""
@@ -110,11 +135,11 @@ class Files:
 
     def _found(self, path: Path) -> Found:
         try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise StoreError(
-                f"{path} is no UTF-8 text ({error.reason}). Restore it: git checkout -- FILE."
-            ) from error
+            text = read_text(path, most=_LARGEST)
+        except Unreadable as why:
+            if isinstance(why.__cause__, OSError):
+                raise why.__cause__ from None
+            raise StoreError(f"{path} {why}. Restore it: git checkout -- FILE.") from why
         under = path.relative_to(self._root).parts[0]
         return Found(where=str(path), at=str(path), under=under, text=text)
 
@@ -123,12 +148,15 @@ def write_new(path: Path, text: str) -> bool:
     """Write ``text`` to ``path`` as a whole; ``False`` when something is there, which stays."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        sweep(path.parent, ".*.tmp")
+        temporary.unlink(missing_ok=True)
+        # Through no link that lies in wait.
+        with temporary.open("x", encoding="utf-8") as file, locked(temporary):
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        if not _placed(temporary, path):
-            return False
+            if not _placed(temporary, path):
+                return False
     finally:
         temporary.unlink(missing_ok=True)
     _sync_directory(path.parent)

@@ -297,7 +297,7 @@ def _told(place: str) -> Iterator[None]:
 
     try:
         yield
-    except (SQLAlchemyError, OSError) as error:
+    except (SQLAlchemyError, OSError, UnicodeError) as error:
         reason = error.orig if isinstance(error, DBAPIError) and error.orig else error
         said = redact_text(" ".join(str(reason).split()))
         raise StoreError(

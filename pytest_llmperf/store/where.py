@@ -14,7 +14,7 @@ def open_store(where: str, directory: Path) -> Store:
     yet: it is made when something is first written. A server is asked at once whether it answers.
     Raises :class:`StoreError`, with the command to install what is missing where that is all.
     """
-    if not where.strip():
+    if not where.strip() or "\0" in where:
         raise StoreError(
             "No store is named: give a directory such as perf/, or sqlite:///perf.db, or "
             "postgresql://user@host/database."
@@ -27,4 +27,10 @@ def open_store(where: str, directory: Path) -> Store:
         return Kept(Tables(where, directory))
     from .files import Files
 
-    return Kept(Files(directory / Path(where).expanduser()))
+    try:
+        return Kept(Files(directory / Path(where).expanduser()))
+    except RuntimeError as error:
+        raise StoreError(
+            f"A store cannot be {where!r}: nobody knows the home directory that '~' stands for; "
+            "write the whole path."
+        ) from error

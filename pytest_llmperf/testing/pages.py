@@ -46,6 +46,10 @@ def answer(state: State, method: str, path: str, body: bytes) -> tuple[int, obje
         return 200, pages[path]()
     if path == "/flush_cache":
         return (200, _FLUSHED) if state.flush() else (400, "Flush cache failed.\n")
+    if path.endswith("_profile") and method == "POST" and state.profiler is not None:
+        if path == "/start_profile":
+            return state.profiler.start(body, state.truth)
+        return state.profiler.stop(state.truth)
     if path == "/tokenize" and method == "POST" and script.tokenizer:
         return _tokenize(body)
     return 404, {"error": {"message": f"no such path: {path}", "code": 404}}

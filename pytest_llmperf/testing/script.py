@@ -13,6 +13,7 @@ Fault = Literal[
 FAULTS: tuple[str, ...] = get_args(Fault)
 Usage = Literal["continuous", "final", "none"]
 Api = Literal["chat", "completions", "generate"]
+ProfilerKind = Literal["works", "refuses", "hangs"]
 
 #: What the pretended chat template adds to the bytes of the messages: two tokens before the
 #: first message, three after the last.
@@ -43,6 +44,9 @@ class Script:
     the words of its ``answer``. ``disturb`` is the share of words that come out as others than they
     would. ``logprob_shift`` is taken from every log-probability, ``logprob_noise`` the standard
     deviation of what each launch adds to each of them.
+
+    ``profiler`` is what ``/start_profile`` and ``/stop_profile`` find: one that works and leaves a
+    trace, that refuses to start, or that hangs when it is to stop.
     """
 
     model: str = "sim"
@@ -78,6 +82,7 @@ class Script:
     content_length: bool = True
     answers: str | None = None
     disturb: float = 0.0
+    profiler: ProfilerKind | None = None
     logprob_shift: float = 0.0
     logprob_noise: float = 0.0
 

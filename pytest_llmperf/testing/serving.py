@@ -40,6 +40,8 @@ async def serve(state: State, connection: Connection, request: Request) -> None:
     if not allowed(state.script, path, request.headers.get("authorization", "")):
         whole.send(401, {"error": "Unauthorized"})
         return
+    if path == "/stop_profile" and state.script.profiler == "hangs":
+        await asyncio.Event().wait()
     api = api_at(path) if request.method == "POST" else None
     if api is None:
         whole.send(*answer(state, request.method, path, bytes(request.body)))

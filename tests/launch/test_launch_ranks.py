@@ -47,7 +47,8 @@ def toy(port: int, *tricks: str) -> tuple[str, ...]:
 
 
 def other(number: int, *tricks: str, **changes: Any) -> Rank:
-    port = ports.claim_port(HOST)
+    port = changes.pop("port", None)
+    port = ports.claim_port(HOST) if port is None else port
     fields = {"host": f"node-{number}", "argv": toy(port, *tricks), "env": OWNER, "port": port}
     return Rank(**{"number": number, "local": True, **fields, **changes})
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -294,12 +297,119 @@ def test_git_bisect_finds_the_planted_commit(tmp_path: Path) -> None:
     assert "# skip: " in git("bisect", "log", at=repository)
 
 
+# --- webhook -----------------------------------------------------------------------------------
+
+
+class Webhook(http.server.BaseHTTPRequestHandler):
+    """Notes what it is sent, and answers as its server says; ``None`` is no answer at all."""
+
+    server: WebhookServer
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.heard.append(json.loads(body))
+        if self.server.status is None:
+            self.server.released.wait(60)
+            return
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Not to the output of the tests."""
+
+
+class WebhookServer(http.server.ThreadingHTTPServer):
+    status: int | None = 200
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Webhook)
+        self.heard: list[dict[str, str]] = []
+        self.released = threading.Event()
+
+
+@pytest.fixture
+def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebhookServer]:
+    with WebhookServer() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv(
+            "LLMPERF_WEBHOOK", f"http://127.0.0.1:{server.server_address[1]}/services/sesame"
+        )
+        yield server
+        server.released.set()
+        server.shutdown()
+        thread.join()
+
+
+def test_verdicts_are_posted(run: Any, webhook: WebhookServer) -> None:
+    result, report = run("webhook")
+    assert result.ret == 0
+    assert set(verdicts(report).values()) == {"pass"}
+    (heard,) = webhook.heard
+    assert list(heard) == ["text"]
+    assert heard["text"].startswith("*PASS* SIMULATED: 2 gates on ")
+    assert "WARNING" not in result.stdout.str()
+
+
+def test_what_failed_is_in_the_message(
+    run: Any, pytester: pytest.Pytester, webhook: WebhookServer
+) -> None:
+    shutil.copytree(EXAMPLES / "webhook", pytester.path, dirs_exist_ok=True)
+    test = pytester.path / "test_served.py"
+    test.write_text(test.read_text().replace('"1 tok/s"', '"1000000 tok/s"'))
+    result, _ = run("webhook")
+    assert result.ret == 10
+    verdict, *missed = webhook.heard[0]["text"].splitlines()
+    assert verdict.startswith("*FAIL*")
+    assert len(missed) == 1
+    assert missed[0].startswith("- test_served.py::test_chat: ")
+    assert "under floor" in missed[0]
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(500, "it answered 500"), (None, "TimeoutError"), (0, "URLError")]
+)
+def test_a_message_that_does_not_arrive_changes_nothing(
+    run: Any,
+    pytester: pytest.Pytester,
+    webhook: WebhookServer,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int | None,
+    said: str,
+) -> None:
+    shutil.copytree(EXAMPLES / "webhook", pytester.path, dirs_exist_ok=True)
+    conftest = pytester.path / "conftest.py"
+    conftest.write_text(conftest.read_text().replace("SECONDS = 10", "SECONDS = 0.5"))
+    if status == 0:  # a port that nobody listens on, and an address as people mistype it
+        monkeypatch.setenv("LLMPERF_WEBHOOK", "http://127.0.0.1:1/services/sesame")
+    webhook.status = status
+    result, report = run("webhook", "-W", "error")
+    assert result.ret == 0
+    assert report["problems"] == []
+    shown = f"WARNING: the webhook in LLMPERF_WEBHOOK got no message: {said}"
+    result.stdout.fnmatch_lines([shown])
+    assert "sesame" not in result.stdout.str() + result.stderr.str() + json.dumps(report)
+
+
+@pytest.mark.parametrize("address", ["sesame", "http://", "file:///sesame", "http://[sesame/"])
+def test_what_is_no_address_is_not_shown(
+    run: Any, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("LLMPERF_WEBHOOK", address)
+    result, report = run("webhook")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["WARNING: the webhook in LLMPERF_WEBHOOK got no message: ?*"])
+    assert "sesame" not in result.stdout.str() + json.dumps(report)
+
+
 # --- what they say -----------------------------------------------------------------------------
 
 
 def test_every_example_has_a_suite_and_says_what_it_is_for() -> None:
     for example in EXAMPLES.iterdir():
-        names = {path.name for path in example.iterdir()}
+        if example.name == "ci":  # configurations of CI systems; tests/ci runs their steps
+            continue
+        names = {path.name for path in example.rglob("*")}
         assert "pytest.ini" in names
         assert any(re.fullmatch(r"test_\w+\.py", name) for name in names)
         assert "README.md" in names or example.name in ("quickstart", "sweep")

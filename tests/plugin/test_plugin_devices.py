@@ -132,6 +132,18 @@ def test_side_by_side_with_other_numbers_of_devices_is_refused_before_any_launch
     assert not report(suite)["servers"]
 
 
+def test_a_plan_refuses_side_by_side_on_other_numbers_of_devices(suite: pytest.Pytester) -> None:
+    options = ("--llmperf-side-by-side", "--llmperf-reference-args=--tp 2", "--llmperf-plan")
+    result = compared(suite, 'args="--tp 1"', *options)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(
+        ["*sglang | m: CANNOT BE LAUNCHED: --llmperf-side-by-side: the server uses 1 device and *"]
+    )
+    alike = compared(suite, 'args="--tp 2"', *options)
+    assert alike.ret == 0
+    alike.stdout.fnmatch_lines(["*pairs of launches, two at a time*"])
+
+
 def test_sides_on_other_cards_are_not_compared(suite: pytest.Pytester) -> None:
     marker = (
         'args="--tp 1", env={"CUDA_VISIBLE_DEVICES": "0"}, '

@@ -79,15 +79,6 @@ def test_an_accelerator_that_is_not_here_is_told_at_once(pytester: pytest.Pytest
     assert "no ascend device was found" in result.stderr.str()
 
 
-def test_a_hook_that_raises_does_not_take_the_summary_along(pytester: pytest.Pytester) -> None:
-    pytester.makeconftest("def pytest_llmperf_report(document): raise ValueError('mine')\n")
-    pytester.makepyfile(test_it=HEAD + RUN)
-    result = pytester.runpytest(FAST, "--llmperf-report=r.json")
-    result.assert_outcomes(passed=1)
-    assert result.ret == 11
-    result.stdout.fnmatch_lines(["ERROR: the report could not be made: ValueError('mine')"])
-
-
 def test_users_fixtures_find_the_server_in_their_teardown_after_ctrl_c(
     pytester: pytest.Pytester,
 ) -> None:

@@ -104,6 +104,11 @@ def test_a_slower_server_fails_against_the_accepted_level(pytester: pytest.Pytes
     assert (gate["verdict"], gate["mode"], gate["reason_code"]) == ("fail", "history", "loss_shown")
     assert any("itl-ms" in each for each in gate["changed"])
     assert gate["against"].startswith("the level accepted on ")
+    points = gate["history"]["points"]
+    assert [point["fresh"] for point in points] == [False] * 10 + [True]
+    assert all(point["accepted"] for point in points[:10])
+    assert points[-1]["value"] > 1.3 * gate["history"]["level"]
+    assert gate["history"]["against"] == gate["against"]
     # green or red, every session is remembered
     assert len(remembered(pytester)) == 11
 

@@ -333,12 +333,33 @@ def test_a_report_that_cannot_be_written_is_told_and_red(pytester: pytest.Pytest
 
 
 def test_without_perf_tests_nothing_is_said_and_nothing_loaded(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        test_it="import sys\ndef test_a(): assert 'pytest_llmperf.runtime' not in sys.modules\n"
-    )
+    pytester.makepyfile(test_it=WHAT_IS_LOADED)
     result = pytester.runpytest_subprocess("-v")
     result.assert_outcomes(passed=1)
     assert "llmperf" not in result.stdout.str().partition("collected")[2]
+
+
+#: Nothing of ours but what declares, and none of what the rest of us is built on: all of that
+#: costs every pytest run of the environment. (dataclasses is pytest's own.)
+WHAT_IS_LOADED = """
+import sys
+
+def test_a():
+    ours = {name for name in sys.modules if name.split(".")[0] == "pytest_llmperf"}
+    declaring = {"fixtures", "hookspecs", "options", "plugin"}
+    assert ours == {"pytest_llmperf", *(f"pytest_llmperf.{name}" for name in declaring)}
+    heavy = {"numpy", "scipy", "msgspec", "psutil", "jsonschema", "tabulate", "uvloop", "httptools"}
+    assert not heavy & set(sys.modules)
+"""
+
+
+def test_options_are_named_as_pytest_would_name_them(pytester: pytest.Pytester) -> None:
+    """Each option says where its value goes, as pytest would have named it itself."""
+    parser = pytester.parseconfig()._parser  # what --help is made of
+    group = next(group for group in parser._groups if group.name == "llmperf")
+    named = {option.names()[0]: option.dest for option in group.options}
+    assert len(named) > 40
+    assert named == {name: name[2:].replace("-", "_") for name in named}
 
 
 def test_a_fixture_without_a_marker_says_what_to_add(pytester: pytest.Pytester) -> None:

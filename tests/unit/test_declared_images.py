@@ -180,3 +180,40 @@ def test_what_runs_already_is_not_compared_with_an_image() -> None:
 def test_a_server_in_words(reference: dict[str, str], candidate: dict[str, str], said: str) -> None:
     one, other = server_from("sim", **reference), server_from("sim", **candidate)  # type: ignore[arg-type]
     assert described(one, other, None) == said
+
+
+# --- recipe=
+
+
+def test_a_recipe_may_be_refused_and_is_taken_otherwise() -> None:
+    assert server_from("sglang", model="m").recipe
+    assert not server_from("sglang", model="m", recipe=False).recipe
+
+
+def test_a_reference_takes_what_its_server_takes_unless_it_says_otherwise() -> None:
+    both = server_from("sglang", model="m", recipe=False, reference={"args": "--x"})
+    assert both.reference is not None
+    assert not both.reference.recipe
+    worth = server_from("sglang", model="m", reference={"recipe": False})
+    assert worth.recipe
+    assert worth.reference is not None
+    assert described(worth.reference, worth, None) == "sglang without a recipe"
+    assert described(worth, worth.reference, None) == "sglang with its recipe"
+
+
+@pytest.mark.parametrize("recipe", ["r1", 1, None])
+def test_a_recipe_is_not_named(recipe: Any) -> None:
+    with pytest.raises(UsageMistake, match=r"recipe=.*expected False.*args="):
+        server_from("sglang", model="m", recipe=recipe)
+
+
+def test_an_endpoint_keeps_its_flags() -> None:
+    with pytest.raises(UsageMistake, match=r"recipe=False\): what runs already keeps its flags"):
+        server_from("endpoint", url="http://h:1", recipe=False)
+    own = server_from("sglang", model="m", recipe=False, reference={"url": "http://h:1"})
+    assert own.reference is not None
+    assert own.reference.recipe
+    engine = {"engine": "endpoint", "url": "http://h:1"}
+    own = server_from("sglang", model="m", recipe=False, reference=engine)
+    assert own.reference is not None
+    assert own.reference.recipe

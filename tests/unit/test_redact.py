@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pytest_llmperf.redact import (
     HIDDEN,
@@ -150,3 +153,68 @@ def test_the_keys_of_both_sides_are_secrets() -> None:
     names = ("LLMPERF_API_KEY", "LLMPERF_REFERENCE_API_KEY")
     assert redact_env([(name, "sk-1") for name in names]) == tuple((n, HIDDEN) for n in names)
     assert redact_argv([f"{name}=sk-1" for name in names]) == tuple(f"{n}={HIDDEN}" for n in names)
+
+
+# --- commands in commands, for other nodes ---------------------------------------------------
+
+Wrapper = Callable[[str], str]
+
+# What a secret may hold: every piece of it is to be recognised.
+SECRETS = st.lists(
+    st.sampled_from(["zq1", "zq'2", 'zq"3', "zq\\4", "zq$5", "zq;6", "zq&7", "zq#8"]),
+    min_size=1,
+    max_size=4,
+).map(" ".join)
+
+
+def in_double_quotes(command: str) -> str:
+    return '"' + "".join(f"\\{each}" if each in '"\\$`' else each for each in command) + '"'
+
+
+WRAPPERS: st.SearchStrategy[list[Wrapper]] = st.lists(
+    st.sampled_from(
+        [
+            lambda command: f"sh -c {shlex.quote(command)}",
+            lambda command: f"sh -c {in_double_quotes(command)}",
+            lambda command: shlex.join(["ssh", "-tt", "node-b", command]),
+            lambda command: f"cd /x && exec {command}",
+            lambda command: f"({command}); echo done",
+            lambda command: f"srun -w node-b bash -lc {in_double_quotes(command)} | tee log",
+        ]
+    ),
+    max_size=4,
+)
+
+
+@given(secret=SECRETS, wrappers=WRAPPERS, quoted=st.sampled_from([shlex.quote, in_double_quotes]))
+def test_no_piece_of_a_secret_is_shown_however_deep(
+    secret: str, wrappers: list[Wrapper], quoted: Wrapper
+) -> None:
+    command = (
+        f"env HF_TOKEN={quoted(secret)} serve --token={quoted(secret)} --api-key {quoted(secret)} "
+        f"{quoted('--admin-api-key=' + secret)} --tp 2 --model m"
+    )
+    for wrap in wrappers:
+        command = wrap(command)
+    shown = redact_joined(command)
+    assert "zq" not in shown
+    assert "--tp 2 --model m" in shown
+    assert redact_joined(shown) == shown
+    assert "zq" not in " ".join(redact_argv(["sh", "-c", command]))
+
+
+def test_a_secret_with_a_space_in_a_command_for_another_node() -> None:
+    command = "cd /x && serve --token='a b' --tp 2"
+    assert redact_argv(["ssh", "node-b", f'sh -c "{command}"'])[-1] == (
+        f"sh -c 'cd /x && serve --token={HIDDEN} --tp 2'"
+    )
+    assert redact_argv(["sh", "-c", command])[-1] == f"cd /x && serve --token={HIDDEN} --tp 2"
+
+
+def test_what_no_shell_would_take_is_searched_all_the_same() -> None:
+    assert "sk-1" not in redact_joined("echo 'it; serve --api-key sk-1")
+
+
+@given(st.text(alphabet="ab '\"\\;&|()$`=-\n", max_size=30))
+def test_without_names_of_secrets_nothing_changes(text: str) -> None:
+    assert redact_joined(text) == text

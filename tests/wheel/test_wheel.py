@@ -36,7 +36,17 @@ def test_published_figures_ship() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["page.html", "page.js", "page.css", "uPlot.iife.min.js", "uPlot.min.css", "uPlot.LICENSE"],
+    [
+        "page.html",
+        "drawing.js",
+        "charts.js",
+        "in_time.js",
+        "page.js",
+        "page.css",
+        "uPlot.iife.min.js",
+        "uPlot.min.css",
+        "uPlot.LICENSE",
+    ],
 )
 def test_the_page_ships(name: str) -> None:
     assert files("pytest_llmperf.report").joinpath("page", name).is_file()

@@ -14,6 +14,15 @@ _SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 _PER_SECOND = {"req/s": 1.0, "requests/s": 1.0, "rps": 1.0, "req/min": 1 / 60}
 _QUANTITY = re.compile(r"\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>\S+)\s*")
 
+#: More than anything here is counted or measured in; what is larger is a slip, and would make
+#: infinities of products.
+_MOST = 1_000_000_000
+#: The longest text that may be a quantity.
+_LONGEST = 80
+_LARGEST_SEED = 2**63 - 1
+#: More tokens than one request has; its prompt would fill the memory before any server saw it.
+MOST_TOKENS = 1 << 24
+
 Reader = Callable[[object], object]
 
 
@@ -49,10 +58,12 @@ def _read(field: str, name: str, value: object, source: str) -> object:
 # --- values ----------------------------------------------------------------------------------
 
 
-def _whole(minimum: int) -> Reader:
+def _whole(minimum: int, most: int = _MOST) -> Reader:
     def read(value: object) -> object:
-        if isinstance(value, int) and not isinstance(value, bool) and value >= minimum:
-            return value
+        if isinstance(value, int) and not isinstance(value, bool) and minimum <= value:
+            if value <= most:
+                return value
+            raise ValueError(f"a whole number of at most {most:,}")
         raise ValueError(f"a whole number of at least {minimum}")
 
     return read
@@ -66,8 +77,10 @@ def _number(minimum: float, *, above: bool = False, below: float = math.inf) -> 
     def read(value: object) -> object:
         if isinstance(value, int | float) and not isinstance(value, bool):
             high_enough = value > minimum if above else value >= minimum
-            if high_enough and value < below:
+            if high_enough and value < below and value <= _MOST:
                 return float(value)
+            if high_enough and below == math.inf:
+                raise ValueError(f"a number of at most {_MOST:,}")
         raise ValueError(expected)
 
     return read
@@ -79,7 +92,7 @@ def _quantity(units: Mapping[str, float], number: Reader, example: str) -> Reade
     def read(value: object) -> object:
         if not isinstance(value, str):
             return _explained(number, value, example)
-        match = _QUANTITY.fullmatch(value)
+        match = _QUANTITY.fullmatch(value) if len(value) <= _LONGEST else None
         if match is None or match["unit"] not in units:
             raise ValueError(
                 f"a number with one of the units {', '.join(units)}, such as {example}"
@@ -125,13 +138,13 @@ _POSITIVE_DURATION = _quantity(_SECONDS, _number(0.0, above=True), '"60 s"')
 
 #: Every field that may be given, and how it is read.
 FIELDS: Mapping[str, Reader] = {
-    "input_tokens": _whole(1),
-    "output_tokens": _whole(1),
+    "input_tokens": _whole(1, MOST_TOKENS),
+    "output_tokens": _whole(1, MOST_TOKENS),
     "concurrency": _whole(1),
     "requests": _whole(1),
     "warmup_requests": _whole(1),
     "runs": _whole(1),
-    "seed": _whole(0),
+    "seed": _whole(0, _LARGEST_SEED),
     "temperature": _number(0.0),
     "api": _one_of("chat", "completions", "generate"),
     "request_timeout_s": _POSITIVE_DURATION,
@@ -144,10 +157,10 @@ FIELDS: Mapping[str, Reader] = {
     "ramp_up_s": _DURATION,
     "duration_s": _POSITIVE_DURATION,
     "length_spread": _number(0.0, below=1.0),
-    "shared_prefix_tokens": _whole(0),
+    "shared_prefix_tokens": _whole(0, MOST_TOKENS),
     "prefixes": _whole(1),
     "turns": _whole(1),
-    "turn_input_tokens": _whole(0),
+    "turn_input_tokens": _whole(0, MOST_TOKENS),
     "think_time_s": _DURATION,
     "flush": _truth,
     "slo": _objectives,

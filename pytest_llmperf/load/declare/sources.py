@@ -6,8 +6,8 @@ line that does not fit is named with what was expected there.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,10 +18,15 @@ from typing import Annotated, Any
 import msgspec
 
 from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.reading import MIB, Unreadable, read_bytes
 from pytest_llmperf.records import Json, Source, SourceKind
+
+from .fields import MOST_TOKENS
 
 #: Prompt tokens that one hash id of a Mooncake trace stands for.
 BLOCK_TOKENS = 512
+#: The largest file: it is held in memory, several times.
+_LARGEST = 2048 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +53,17 @@ def find_file(name: str, directories: Sequence[Path], source: str) -> Path:
     Raises :class:`~pytest_llmperf.errors.UsageMistake` where none has.
     """
     for path in [directory / name for directory in directories] or [Path(name)]:
-        if path.is_file():
+        if _is_file(path):
             return path.resolve()
     looked = " nor in ".join(str(directory) for directory in directories) or "."
     raise UsageMistake(f"{source}: no file {name!r} in {looked}.")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False  # a name that is too long for any file
 
 
 def open_source(path: Path) -> tuple[Source, tuple[Item, ...]]:
@@ -62,9 +74,11 @@ def open_source(path: Path) -> tuple[Source, tuple[Item, ...]]:
     """
     try:
         state = path.stat()
+        return _read(path, state.st_mtime_ns, state.st_size)
     except OSError as error:
-        raise UsageMistake(f"{path} cannot be read: {error.strerror}.") from None
-    return _read(path, state.st_mtime_ns, state.st_size)
+        raise UsageMistake(f"{path} cannot be read: {error.strerror}. Name another file.") from None
+    except Unreadable as why:
+        raise UsageMistake(f"{path} {why}. Name a file with {_any_of()}.") from None
 
 
 def items_of(source: Source) -> tuple[Item, ...]:
@@ -79,7 +93,7 @@ def items_of(source: Source) -> tuple[Item, ...]:
 
 @lru_cache(maxsize=2)
 def _read(path: Path, _mtime_ns: int, _size: int) -> tuple[Source, tuple[Item, ...]]:
-    file = _File(path, path.read_bytes())
+    file = _File(path, read_bytes(path, most=_LARGEST).removeprefix(codecs.BOM_UTF8))
     kind, items = file.read()
     if not items:
         raise UsageMistake(f"{path} holds no conversation with a human's turn.")
@@ -94,6 +108,9 @@ def _read(path: Path, _mtime_ns: int, _size: int) -> tuple[Source, tuple[Item, .
 #: The JSON of one request.
 _Raw = bytes | msgspec.Raw
 _Decode = Callable[[_Raw], Item | None]
+#: Of text that is no JSON, no UTF-8, or of another shape.
+_BROKEN = (msgspec.DecodeError, ValueError)
+_DEEP = "it is nested too deeply"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +146,10 @@ class _File:
             return
         try:
             yield from ((raw, 0) for raw in _LIST.decode(self.data))
-        except msgspec.DecodeError as error:
-            raise UsageMistake(f"{self.path} is not a JSON list: {error}.") from None
+        except (*_BROKEN, RecursionError) as error:
+            raise UsageMistake(
+                f"{self.path} is not a JSON list: {error}; expected {_any_of()}."
+            ) from None
 
     def _is_list_of_objects(self) -> bool:
         start = self.data[:4096].lstrip()
@@ -140,8 +159,10 @@ class _File:
         """The format of the first request, which all others must have."""
         try:
             content = msgspec.json.decode(raw)
-        except msgspec.DecodeError as error:
+        except _BROKEN as error:
             raise self._mistake(raw, line, str(error), _any_of()) from None
+        except RecursionError:
+            raise self._mistake(raw, line, _DEEP, _any_of()) from None
         if isinstance(content, list):
             return _BARE
         fields = content if isinstance(content, dict) else {}
@@ -153,8 +174,10 @@ class _File:
     def _item(self, raw: _Raw, line: int, format_: _Format) -> Item | None:
         try:
             return format_.decode(raw)
-        except (msgspec.DecodeError, ValueError) as error:
+        except _BROKEN as error:
             raise self._mistake(raw, line, str(error), format_.shape) from None
+        except RecursionError:
+            raise self._mistake(raw, line, _DEEP, format_.shape) from None
 
     def _mistake(self, raw: _Raw, line: int, what: str, shape: str) -> UsageMistake:
         number = line or self.data.count(b"\n", 0, self.data.find(bytes(raw))) + 1
@@ -163,9 +186,9 @@ class _File:
 
 # --- kinds -----------------------------------------------------------------------------------
 
-_Tokens = Annotated[int, msgspec.Meta(ge=1)]
-_Ids = Annotated[list[Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(min_length=1)]
-_Time = Annotated[float, msgspec.Meta(ge=0)]
+_Tokens = Annotated[int, msgspec.Meta(ge=1, le=MOST_TOKENS)]
+_Ids = Annotated[list[Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]], msgspec.Meta(min_length=1)]
+_Time = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 _HUMANS = frozenset({"human", "user"})
 
 
@@ -203,7 +226,7 @@ class _Mooncake(msgspec.Struct):
     timestamp: _Time
     input_length: _Tokens
     output_length: _Tokens
-    hash_ids: list[int] | None = None
+    hash_ids: list[Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]] | None = None
 
 
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
@@ -268,7 +291,7 @@ def _arrival(raw: _Raw) -> Item:
 def _mooncake(raw: _Raw) -> Item:
     row = _MOONCAKE.decode(raw)
     blocks = tuple(row.hash_ids or ())
-    needed = math.ceil(row.input_length / BLOCK_TOKENS)
+    needed = -(-row.input_length // BLOCK_TOKENS)
     if row.hash_ids is not None and len(blocks) != needed:
         raise ValueError(
             f"{row.input_length} prompt tokens are {needed} blocks of {BLOCK_TOKENS}, "

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from pytest_llmperf.errors import ReportError, UsageMistake, nearest
+from pytest_llmperf.report.requests import KIND as _REQUESTS
 from pytest_llmperf.report.write import write_text
 
-#: Kinds, and the modules that make them.
+#: Kinds that are made of a report, and the modules that make them.
 KINDS: dict[str, str] = {
     "bencher": ".bencher",
     "github-action-benchmark": ".github_action_benchmark",
@@ -34,10 +35,12 @@ class _Format(Protocol):
 
 
 def split(text: str, option: str) -> tuple[str, str]:
-    """Kind and path of ``KIND:PATH``. Raises :class:`~pytest_llmperf.errors.UsageMistake`."""
+    """Kind and path of ``KIND:PATH``, one of :data:`KINDS` or ``requests``. Raises
+    :class:`~pytest_llmperf.errors.UsageMistake`."""
     kind, colon, path = text.partition(":")
-    if kind not in KINDS:
-        raise UsageMistake(f"{option}={text!r}: there is no export {kind!r}.{nearest(kind, KINDS)}")
+    known = (*KINDS, _REQUESTS)
+    if kind not in known:
+        raise UsageMistake(f"{option}={text!r}: there is no export {kind!r}.{nearest(kind, known)}")
     if not colon or not path:
         raise UsageMistake(f"{option}={text!r}: say where to as well: {kind}:PATH.")
     return kind, path

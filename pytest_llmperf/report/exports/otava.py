@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pytest_llmperf.errors import ReportError
 from pytest_llmperf.metrics import units
+from pytest_llmperf.reading import Unreadable, read_json
 
 from .figures import Document, figures, json_text, measurements, server_of, shortened, slug
 
@@ -112,14 +112,14 @@ def _test(file: Path, rows: Sequence[Row]) -> dict[str, Any]:
 
 def _known_tests(file: Path) -> dict[str, Any]:
     """The series that earlier sessions wrote."""
-    try:
-        tests = json.loads(file.read_text(encoding="utf-8"))["tests"]
-    except FileNotFoundError:
+    if not file.exists():
         return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    try:
+        tests = read_json(file)["tests"]
+        return {name: {**test, "file": str(test["file"])} for name, test in tests.items()}
+    except (Unreadable, KeyError, TypeError, AttributeError) as error:
         raise ReportError(
             f"{file} was not written by --llmperf-export otava, and would be lost ({error}); name "
             "another directory.",
             path=file,
         ) from error
-    return dict(tests)

@@ -8,12 +8,12 @@ mapped as docs/metrics.md has them; what a tool does not tell stays ``None``.
 from __future__ import annotations
 
 import importlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from pytest_llmperf.errors import ReportError, UsageMistake
+from pytest_llmperf.reading import Unreadable, parse_json, read_text
 
 from .found import Found
 
@@ -24,6 +24,10 @@ TOOLS = {
     "sglang": ".sglang",
     "vllm": ".vllm",
 }
+
+
+#: What reading results raises that no tool wrote.
+_NOT_ITS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError)
 
 
 class _Tool(Protocol):
@@ -42,9 +46,11 @@ def read(path: Path, tool: str | None = None) -> list[Found]:
         module = _module(tool) if tool else _recognised(data, path)
         try:
             found += module.read(data)
-        except (KeyError, TypeError, ValueError) as error:
+        except _NOT_ITS as error:
             raise ReportError(
-                f"{path} is not as {tool or 'its tool'} writes its results: {error!r}.", path=path
+                f"{path} is not as {tool or 'its tool'} writes its results: {_told(error)}. Name "
+                "a file that it wrote, or another tool with --from.",
+                path=path,
             ) from error
     if not found:
         raise ReportError(f"{path} holds no results.", path=path)
@@ -54,24 +60,46 @@ def read(path: Path, tool: str | None = None) -> list[Found]:
 def _documents(path: Path) -> Iterator[Mapping[str, Any]]:
     """The JSON object in a file, or one of each line."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise ReportError(f"{path} cannot be read: {error}.", path=path) from error
-    try:
-        whole = [json.loads(text)]
-    except ValueError:
-        whole = [_line(line, path) for line in text.splitlines() if line.strip()]
-    for data in whole:
+        text = read_text(path)
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        whole = [parse_json(text, constants=True)] if _is_one(lines) else None
+    except Unreadable as why:
+        raise ReportError(f"{path} {why}. Name what a tool wrote.", path=path) from why
+    for data in whole if whole is not None else (_line(*line, path) for line in lines):
         if not isinstance(data, Mapping):
-            raise ReportError(f"{path} is not the results of a tool: no JSON object.", path=path)
+            raise ReportError(
+                f"{path} is not the results of a tool: it holds no JSON object. Name what a tool "
+                "wrote.",
+                path=path,
+            )
         yield data
 
 
-def _line(text: str, path: Path) -> Any:
+def _is_one(lines: Sequence[tuple[int, str]]) -> bool:
+    """Whether lines are one JSON document, and not one each: then the first is whole."""
+    if len(lines) < 2:
+        return True
     try:
-        return json.loads(text)
-    except ValueError as error:
-        raise ReportError(f"{path} is not JSON: {error}.", path=path) from error
+        parse_json(lines[0][1], constants=True)
+    except Unreadable:
+        return True
+    return False
+
+
+def _line(number: int, text: str, path: Path) -> Any:
+    try:
+        return parse_json(text, constants=True)
+    except Unreadable as why:
+        raise ReportError(
+            f"{path}, line {number}: it {why}. Name what a tool wrote.", path=path
+        ) from why
+
+
+def _told(error: Exception) -> str:
+    """What is wrong with a result, in words."""
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing"
+    return f"something there is of another kind than expected ({error})"
 
 
 def _recognised(data: Mapping[str, Any], path: Path) -> _Tool:

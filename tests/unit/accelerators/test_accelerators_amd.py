@@ -290,3 +290,83 @@ def test_architectures_are_written_as_usual(version: int, name: str) -> None:
 
 def test_an_unknown_product_is_named_by_what_is_known() -> None:
     assert product_name("0x9999", "0x00", "gfx1300") == "AMD gfx1300 (0x9999)"
+
+
+# --- partitions ------------------------------------------------------------------------------
+
+GIB = 2**30
+
+
+def partitioned(
+    place: Path, banks: Sequence[Sequence[tuple[int, int]]], mode: str = "CPX"
+) -> AmdProbe:
+    """An MI300X of 192 GiB in partitions, in the form of ``/sys/class/kfd/kfd/topology`` and of the
+    PCI device (Linux: ``kfd_topology.c``, ``amdgpu_gfx.c``, ``amdgpu_vram_mgr.c``): each
+    partition is a node with banks of its own (heap type, bytes), its number in the highest bits of
+    the place; the PCI device has the card's total."""
+    nodes, bus = place / "nodes", place / "pci" / "0000:0c:00.0"
+    bus.mkdir(parents=True)
+    (bus / "current_compute_partition").write_text(f"{mode}\n")
+    (bus / "current_memory_partition").write_text("NPS4\n")
+    (bus / "mem_info_vram_total").write_text(f"{192 * GIB}\n")
+    for number, own in enumerate(banks):
+        node = nodes / str(number + 2)
+        node.mkdir(parents=True)
+        (node / "properties").write_text(
+            "cpu_cores_count 0\nsimd_count 152\nmem_banks_count 1\nvendor_id 4098\n"
+            f"device_id 29857\nlocation_id {0x0C00 | number << 28}\ndomain 0\n"
+            f"gfx_target_version 90402\nunique_id {7000 + number}\nnum_xcc 1\n"
+        )
+        for at, (heap, size) in enumerate(own):
+            bank = node / "mem_banks" / str(at)
+            bank.mkdir(parents=True)
+            text = f"heap_type {heap}\nsize_in_bytes {size}\nflags 0\nwidth 8192\n"
+            (bank / "properties").write_text(text + "mem_clk_max 1300\n")
+    return AmdProbe(run=lambda _: None, load=no_binding, kfd=nodes, pci=place / "pci")
+
+
+@pytest.mark.parametrize(
+    ("mode", "count", "gib"), [("CPX", 8, 24), ("QPX", 4, 48), ("DPX", 2, 96), ("SPX", 1, 192)]
+)
+def test_a_partition_has_a_part_of_the_memory(
+    tmp_path: Path, mode: str, count: int, gib: int
+) -> None:
+    probe = partitioned(tmp_path, [[(1, gib * GIB)]] * count, mode)
+    devices = found(probe).devices
+    assert [device.memory_bytes for device in devices] == [gib * GIB] * count
+    assert {device.details["memory_partition"] for device in devices} == {"NPS4"}
+
+
+@pytest.mark.parametrize(
+    "banks",
+    [
+        pytest.param([[], []], id="not told"),
+        pytest.param([[(0, GIB)], [(0, GIB)]], id="the host's"),
+        pytest.param([[(1, GIB)], [(1, 2 * GIB)]], id="not alike"),
+    ],
+)
+def test_the_memory_of_a_partition_may_be_unknown(
+    tmp_path: Path, banks: list[list[tuple[int, int]]]
+) -> None:
+    devices = found(partitioned(tmp_path, banks)).devices
+    assert [device.memory_bytes for device in devices] == [None, None]
+
+
+def test_what_processors_do_not_see_counts_too(tmp_path: Path) -> None:
+    probe = partitioned(tmp_path, [[(1, 8 * GIB), (2, 16 * GIB), (4, 65536)]] * 2)
+    assert {device.memory_bytes for device in found(probe).devices} == {24 * GIB}
+
+
+def test_the_tools_tell_the_cards_memory_of_its_first_partition(tmp_path: Path) -> None:
+    """``rocm_smi.cc`` of amdsmi (October 2024) asks the compute driver only where the PCI device
+    has no total."""
+    kernel = partitioned(tmp_path, [[(1, 24 * GIB)]] * 2)
+    cpx = {"compute_partition": "CPX", "memory_partition": "NPS4"}
+    rows = [
+        mi300x(at)
+        | {"partition": cpx, "vram": {"size": {"value": size, "unit": "MB"}}}
+        | {"bus": {"bdf": f"0000:0c:00.{at}"}}
+        for at, size in enumerate((196608, 24576))
+    ]
+    probe = AmdProbe(run=smi({"static": rows}).run, load=no_binding, kfd=kernel.kfd)
+    assert [device.memory_bytes for device in found(probe).devices] == [24 * GIB] * 2

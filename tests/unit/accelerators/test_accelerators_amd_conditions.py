@@ -238,6 +238,9 @@ def partitions(count: int, mode: str = "CPX", product: str = "AMD Instinct MI300
         (2, "DPX", "AMD Instinct MI300X"),
         (8, "CPX", "AMD Instinct MI300X"),
         (6, "CPX", "AMD Instinct MI300A"),
+        (3, "TPX", "AMD Instinct MI300A"),
+        (4, "CPX", "AMD Instinct MI308X"),
+        (2, "DPX", "AMD Instinct MI308X"),
     ],
 )
 def test_the_parts_of_a_card_add_up_to_it(

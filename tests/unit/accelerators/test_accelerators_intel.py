@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_llmperf.accelerators import names
+from pytest_llmperf.accelerators import intel_conditions, names
 from pytest_llmperf.accelerators.conditions import Condition
 from pytest_llmperf.accelerators.fingerprint import environment
 from pytest_llmperf.accelerators.intel import IntelProbe, level_zero, parse_list, parse_page
@@ -415,6 +415,22 @@ def test_without_statistics_nothing_is_watched(text: str) -> None:
     with probe.watching(accelerator) as watcher:
         assert watcher is None
     assert probe.memory_in_use(accelerator) is None
+
+
+def test_what_hangs_is_not_waited_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server is up and waits to be measured meanwhile."""
+    waited: list[float] = []
+
+    def never(seconds: float, _: object) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(intel_conditions, "within", never)
+    with tool({"stats -d 0 -j": "{}"}).watching(Accelerator(devices=(one_card(),), source="x")) as (
+        watcher
+    ):
+        assert watcher is None
+    assert len(waited) == 2
+    assert sum(waited) <= 10
 
 
 @settings(deadline=None, max_examples=50)

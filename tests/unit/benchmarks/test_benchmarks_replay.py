@@ -31,8 +31,11 @@ def port() -> Iterator[int]:
         generated=(answer(b"one", ms=40), answer(b"two", headers=b"connection: close\r\n")),
         others={ASIDE: answer(b"about")},
     )
-    with replaying(script, number, min(os.sched_getaffinity(0))):
-        yield number
+    try:
+        with replaying(script, number, min(os.sched_getaffinity(0))):
+            yield number
+    finally:
+        ports.release_port(number)
 
 
 @pytest.fixture

@@ -39,6 +39,19 @@ def test_a_kind_that_is_not_known_is_a_wrong_command_line(
     assert "Did you mean 'bencher'" in err
 
 
+@pytest.mark.parametrize("name", ["x.csv", "x"])
+def test_single_requests_are_not_in_a_report(
+    reports: Reports, status_of: Command, tmp_path: Path, name: str
+) -> None:
+    report = reports.write("r.json", reports.measured({"output_throughput": [1600.0]}))
+    target = f"requests:{tmp_path / name}"
+    status, _, err = status_of("export", report, f"bencher:{tmp_path / 'bmf.json'}", target)
+    assert status == 2
+    assert "a report holds no single requests" in err
+    assert f"pytest --llmperf-export {target}" in err
+    assert not (tmp_path / "bmf.json").exists()
+
+
 def test_a_place_that_refuses_is_status_1(
     reports: Reports, status_of: Command, tmp_path: Path
 ) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmperf.engines import recipes, sglang_recipes
+from pytest_llmperf.engines import BUILT_IN, recipes, resolve, sglang_recipes
 from pytest_llmperf.engines.arguments import merge
 from pytest_llmperf.engines.cookbook import Recipe
 from pytest_llmperf.engines.other_recipes import COOKBOOKS
@@ -79,12 +80,12 @@ def words(recipe: Recipe) -> str:
 
 
 HOPPER = (
-    "--tp-size 8 --trust-remote-code --disable-radix-cache --max-running-requests 512 "
+    "--tp-size 8 --disable-radix-cache --max-running-requests 512 "
     "--cuda-graph-max-bs-decode 512 --chunked-prefill-size 32768 --max-prefill-tokens 32768 "
     "--mem-fraction-static 0.82 --attention-backend flashinfer"
 )
 AITER = (
-    "--tp-size 8 --trust-remote-code --mem-fraction-static 0.8 --cuda-graph-max-bs-decode 512 "
+    "--tp-size 8 --mem-fraction-static 0.8 --cuda-graph-max-bs-decode 512 "
     "--chunked-prefill-size {chunk} --max-prefill-tokens {chunk} --num-continuous-decode-steps 4 "
     "--kv-cache-dtype fp8_e4m3 --attention-backend aiter --disable-radix-cache"
 )
@@ -97,12 +98,12 @@ AITER = (
         (
             R1,
             accelerator("nvidia", "NVIDIA H100 80GB HBM3", 8, 80, nodes=2),
-            "--tp-size 16 --trust-remote-code",
+            "--tp-size 16",
         ),
         (
             R1,
             accelerator("nvidia", "NVIDIA H800", 8, 80, nodes=2),
-            "--tp-size 16 --trust-remote-code",
+            "--tp-size 16",
         ),
         (R1, MI300X, AITER.format(chunk=131072)),
         (
@@ -127,7 +128,7 @@ AITER = (
         (
             FP4,
             accelerator("nvidia", "NVIDIA B200", 4, 179),
-            "--tp-size 4 --trust-remote-code --max-running-requests 256 "
+            "--tp-size 4 --max-running-requests 256 "
             "--cuda-graph-max-bs-decode 256 --mem-fraction-static 0.85 --enable-symm-mem "
             "--attention-backend trtllm_mla --moe-runner-backend flashinfer_trtllm "
             "--scheduler-recv-interval 30 --ep-size 4",
@@ -135,7 +136,7 @@ AITER = (
         (
             "/models/DeepSeek-R1-0528-w4a8",
             ASCEND,
-            "--tp-size 16 --device npu --attention-backend ascend --trust-remote-code "
+            "--tp-size 16 --device npu --attention-backend ascend "
             "--quantization modelslim --watchdog-timeout 9000 --cuda-graph-bs-decode 8 16 24 28 32 "
             "--mem-fraction-static 0.68 --max-running-requests 128 --disable-radix-cache "
             "--chunked-prefill-size -1 --max-prefill-tokens 16384 --moe-a2a-backend deepep "
@@ -349,20 +350,20 @@ def test_rows_are_whole(engine: str) -> None:
         (
             "vllm",
             H200,
-            "--tensor-parallel-size 8 --trust-remote-code --enable-expert-parallel",
+            "--tensor-parallel-size 8 --enable-expert-parallel",
             8,
         ),
         (
             "vllm",
             MI300X,
-            "--tensor-parallel-size 8 --trust-remote-code --max-model-len 32768 --block-size 1 "
+            "--tensor-parallel-size 8 --max-model-len 32768 --block-size 1 "
             "--no-enable-prefix-caching --max-num-batched-tokens 32768 "
             "--gpu-memory-utilization 0.95",
             8,
         ),
         ("lmdeploy", H200, "--tp 8 --backend pytorch", 8),
         ("lmdeploy", ASCEND, "--tp 16 --backend pytorch --device ascend", 16),
-        ("tensorrt-llm", H200, "--tp_size 8 --trust_remote_code", 8),
+        ("tensorrt-llm", H200, "--tp_size 8", 8),
         ("mindie", ASCEND, "", 16),
         ("llama.cpp", XTX, "--n-gpu-layers 99", 1),
     ],
@@ -376,7 +377,9 @@ def test_other_engines_have_recipes_too(
 
 
 def test_flags_with_underscores_are_replaced_too() -> None:
-    assert "--tp_size" not in words(taken(R1, H200, "--tp_size", "4", engine="tensorrt-llm"))
+    assert "--tensor-parallel-size" not in words(
+        taken(R1, H200, "--tensor_parallel_size", "4", engine="vllm")
+    )
     assert "--tensor" not in words(taken(R1, H200, "-tp", "4", engine="vllm"))
 
 
@@ -445,3 +448,32 @@ def test_devices_before_the_first_are_not_counted() -> None:
     assert free is not None
     assert later is not None
     assert (free.tp, later.tp) == (8, 4)
+
+
+# --- none at all
+
+
+@pytest.mark.parametrize("engine", sorted({*BUILT_IN} - {"sim", "endpoint"}))
+def test_without_a_recipe_only_the_users_flags_are_added(engine: str, tmp_path: Path) -> None:
+    vendor = ASCEND if engine == "mindie" else H200
+    (tmp_path / "DeepSeek-R1").mkdir()
+    model = {"llama.cpp": "/m/r1.gguf", "mindie": str(tmp_path / "DeepSeek-R1")}.get(engine, R1)
+    at = Placement(
+        host="127.0.0.1",
+        port=1,
+        accelerator=vendor,
+        model_path=model,
+        served_name=model,
+        python="python",
+        scratch=tmp_path,
+        environ={},
+    )
+    user = () if engine == "mindie" else ("--own", "7")
+    request = ServerRequest(engine=engine, model=model, args=user)
+    with_one = resolve(engine).plan(request, at)
+    without = resolve(engine).plan(replace(request, recipe=False), at)
+    assert with_one.recipe
+    assert without.recipe is None
+    assert set(with_one.argv) > set(without.argv)
+    assert set(user) <= set(without.argv)
+    assert not {"--tp", "--tp-size", "--worldSize"} & set(without.argv)

@@ -51,6 +51,23 @@ SEEN = [
         "does not accept its command line",
     ),
     ("ModuleNotFoundError: No module named 'vllm'", "a Python package that SGLang needs"),
+    # srt/utils/numa_utils.py, init_threads_binding
+    (
+        "AssertionError: SGLANG_CPU_OMP_THREADS_BIND is not set, in this case, the total number of "
+        "ranks (dp_size * tp_size * pp_size = 2) should be smaller than or equal to number of numa "
+        "node on the machine 1. If you need more ranks than the number of numa nodes, please set",
+        "wants a NUMA node for each rank",
+    ),
+    (
+        "AssertionError: NUMA index 2 (derived from the worker's global device id / gpu_id) is out "
+        "of range for 2 SGLANG_CPU_OMP_THREADS_BIND entries. Ensure the number of '|'-separated",
+        "wants a NUMA node for each rank",
+    ),
+    (
+        "AssertionError: NUMA index 1 (derived from the worker's global device id / gpu_id) is out "
+        "of range for 1 numa nodes. This usually means dp_size * tp_size exceeds the number of",
+        "wants a NUMA node for each rank",
+    ),
     (
         "/opt/python: Error while finding module specification for 'sglang.launch_server' "
         "(ModuleNotFoundError: No module named 'sglang')",

@@ -71,7 +71,7 @@ def test_flat_records_and_the_schema_have_the_same_fields(record: type, definiti
 
 
 def test_every_field_of_a_verdict_is_in_the_schema() -> None:
-    assert schema_of("gate") == names(Verdict) | {"test", "measurement"}
+    assert schema_of("gate") == names(Verdict) | {"test", "measurement", "history"}
 
 
 def test_every_field_of_a_launch_is_in_the_schema_here_or_at_its_server() -> None:

@@ -16,11 +16,15 @@ from pytest_llmperf.cli import main
 from pytest_llmperf.errors import ReportError, UsageMistake
 from pytest_llmperf.report import html
 from pytest_llmperf.report.html import page, write_page
+from pytest_llmperf.report.page_servers import differences
+from pytest_llmperf.report.schema import schema_errors
 
 if TYPE_CHECKING:
     from tests.unit.report.conftest import Samples
 
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31m‮&\"'"
+HOSTILE = (
+    "</script><script>alert(1)</script><!-- <img src=x onerror=alert(2)>\x1b[31m\u202e\u2066&\"'"
+)
 
 
 class Read(HTMLParser):
@@ -36,6 +40,7 @@ class Read(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
+        self.said += " "
         self._within = tag
 
     def handle_endtag(self, tag: str) -> None:
@@ -102,6 +107,136 @@ def test_whatever_a_name_holds_stays_text(samples: Samples) -> None:
     assert "img" not in tags
     assert "alert(1)" in found.said
     assert carried(page(told)) == told
+
+
+def hostile(value: Any, key: str = "") -> Any:
+    """Every text that is free to be anything, made hostile; nothing else of the document."""
+    if isinstance(value, dict):
+        return {name: hostile(each, name) for name, each in value.items()}
+    if isinstance(value, list):
+        return [hostile(each, key) for each in value]
+    return value + HOSTILE if isinstance(value, str) and key in FREE else value
+
+
+FREE = {
+    *("test", "name", "reason", "source", "message", "model", "argv", "notes", "log", "failure"),
+    *("invalid_reasons", "changed", "against", "product", "branch", "version", "commit", "method"),
+}
+
+
+def test_no_text_of_a_report_becomes_markup_anywhere(samples: Samples) -> None:
+    document = with_history(samples.assemble(samples.fragment()))
+    harmless = Read(page(document)).elements
+    told = hostile(document)
+    told["problems"] = ["<!--" + "x" * 1_000_000, "-->", "{{ 7 * 7 }}"]
+    launch = told["servers"][0]["launches"][0]
+    launch["args"] = {HOSTILE: HOSTILE}
+    launch["env"] = {HOSTILE: HOSTILE}
+    text = page(told)
+    found = Read(text)
+    allowed = {tag for tag, _ in harmless} | {"p", "pre", "details", "summary", "ul", "li"}
+    assert {tag for tag, _ in found.elements} <= allowed
+    scripts = [attributes for tag, attributes in found.elements if tag == "script"]
+    assert scripts == [attributes for tag, attributes in harmless if tag == "script"]
+    assert "<!--" not in text
+    assert "{{ 7 * 7 }}" in found.said
+    # What is given back on a click is what the report says, and is base64 until then.
+    assert carried(text) == told
+
+
+def with_history(document: dict[str, Any], steps: bool = True) -> dict[str, Any]:
+    """``document`` with twenty sessions told of its first gate, and a step in them."""
+    told: dict[str, Any] = json.loads(json.dumps(document))
+    points = [
+        {
+            "created": f"2026-01-{1 + at:02d}T00:00:00+00:00",
+            "value": 1800.0 if at < 12 else 1600.0,
+            "low": 1590.0,
+            "high": 1810.0,
+            "launches": 3,
+            "version": "0.5.23",
+            "commit": "abcdef0123456789",
+            "dirty": at == 12,
+            "accepted": at < 8,
+            "fresh": at == 19,
+        }
+        for at in range(20)
+    ]
+    told["gates"][0]["history"] = {
+        "points": points,
+        "older": 5,
+        "steps": [{"at": 12, "before": 1800.0, "after": 1600.0}] if steps else [],
+        "method": "simple steps",
+        "level": 1800.0,
+        "against": "the level accepted on 2026-01-08",
+    }
+    return told
+
+
+def test_a_history_is_told_in_words_and_carried_for_its_chart(samples: Samples) -> None:
+    document = with_history(samples.assemble(samples.fragment()))
+    assert schema_errors(document) == []
+    found = Read(page(document))
+    said = " ".join(found.said.split())
+    assert (
+        "20 sessions from 2026-01-01 to 2026-01-20, 5 older ones not shown; 1 change of level, "
+        "by simple steps. Accepted: 1,800 tok/s, the level accepted on 2026-01-08." in said
+    )
+    assert "0.5.23 · abcdef0 with changes" in said
+    assert "1,600 tok/s 11.1 % worse" in said
+    (place,) = [a for _, a in found.elements if a.get("data-chart") == "history"]
+    assert document["gates"][int(place["data-gate"] or "")]["history"] is not None
+    links = {a.get("href") for tag, a in found.elements if tag == "a"}
+    assert "#history-0" in links
+
+
+def test_a_history_without_a_step_says_so(samples: Samples) -> None:
+    said = Read(page(with_history(samples.assemble(samples.fragment()), steps=False))).said
+    assert "no change of level, by simple steps" in said
+
+
+def test_a_report_from_before_histories_makes_a_page(samples: Samples) -> None:
+    document = samples.assemble(samples.fragment())
+    for gate in document["gates"]:
+        del gate["history"]
+    assert 'id="history"' not in page(document)
+
+
+def test_a_story_says_how_much_how_sure_and_where_to_look(samples: Samples) -> None:
+    document = samples.assemble(samples.fragment())
+    gate = document["gates"][0]
+    gate.update(kind="regression", mode="ab", loss=0.08, loss_low=0.05, loss_high=0.11)
+    gate.update(loss_to_catch=0.03, allow=0.0, reference=1750.0, n_pairs=6, changed=["--tp 1 -> 2"])
+    said = " ".join(Read(page(document)).said.split())
+    assert "Change 8 % worse Sure at least 5 % worse Before 1,750 tok/s" in said
+    assert "From 6 pairs" in said
+    assert "What differs between the two --tp 1 -> 2" in said
+
+
+def test_many_failures_are_folded(samples: Samples) -> None:
+    document = samples.assemble(samples.fragment())
+    gates = [{**document["gates"][0], "test": f"t.py::test_{n}"} for n in range(30)]
+    found = Read(page({**document, "gates": gates}))
+    assert "20 more" in found.said
+    assert len([tag for tag, _ in found.elements if tag == "article"]) >= 30
+
+
+def test_the_health_of_the_client_is_told(samples: Samples) -> None:
+    said = " ".join(Read(page(samples.assemble(samples.fragment()))).said.split())
+    assert "health of the load client" in said
+    assert "21% 0.4 1.9" in said
+
+
+def test_two_sides_are_told_apart_by_their_arguments() -> None:
+    ours = {"args": {"tp": 2, "port": 1, "new": None}, "env": {"A": "1"}}
+    theirs = {"args": {"tp": 1, "port": 1}, "env": {"A": "1", "B": "2"}}
+    assert differences(ours, theirs) == [
+        ("new", "null", "not there"),
+        ("tp", "2", "1"),
+        ("env B", "not there", "2"),
+    ]
+    subject = {"subject": {"args": {"tp": 1}, "env": {}}}
+    assert differences({**ours, **subject}, {**theirs, **subject}) == []
 
 
 def test_the_script_is_told_which_direction_is_the_better(samples: Samples) -> None:

@@ -224,7 +224,7 @@ def test_files_are_launches_only_where_somebody_says_so() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "holds no results"),
+        ("", "is empty"),
         ("{", "is not JSON"),
         ("[1]", "no JSON object"),
         ('{"completed": 1, "num_prompts": 1}', "is not as its tool writes"),

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from tests.unit.report.conftest import Samples
 
 
-#: Fields that reports before version 1.1 lack: they may be absent.
+#: Fields that reports before version 1.2 lack: they may be absent.
 LATER = {
-    "$": {"foreign"},
+    "$": {"foreign", "profiles"},
     "device": {"visible_as"},
     "accelerator": {"parallel", "nodes"},
     "launch": {"devices", "side"},
     "server": {"recipe"},
     "measurement": {"published"},
     "run": {"telemetry", "curves"},
-    "gate": {"prior_sigma", "prior_df", "loss_with_invalid"},
+    "gate": {"prior_sigma", "prior_df", "loss_with_invalid", "history"},
 }
 
 

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import re
+import unicodedata
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from pytest_llmperf.report import brief, story, terminal
 from pytest_llmperf.report import document as doc
-from pytest_llmperf.report import terminal
+from pytest_llmperf.report.columns import Look, cells, clip, inert, start
 from pytest_llmperf.report.junit import properties
+from pytest_llmperf.report.words import short, to_noise
 
 if TYPE_CHECKING:
     from tests.unit.report.conftest import Samples
@@ -76,6 +82,7 @@ def test_the_tables_numbers_are_the_documents(samples: Samples) -> None:
     document = samples.assemble(samples.fragment())
     gate = document["gates"][0]
     gate["observed"], gate["difference"], gate["detectable_loss"] = 3.25, 0.5, 0.0625
+    gate["ci_low"] = gate["ci_high"] = None
     row = "\n".join(terminal.gate_table(document))
     assert "3.25 tok/s" in row
     assert "+50 %" in row
@@ -161,6 +168,190 @@ def test_problems_are_told_by_their_kind(samples: Samples) -> None:
 
 def test_nothing_to_say_is_nothing(samples: Samples) -> None:
     assert terminal.summary_lines(samples.assemble()) == []
+
+
+# --- widths, colours, digits -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_every_line_fits_the_terminal(samples: Samples, width: int) -> None:
+    look = Look(width=width)
+    document = wide(samples)
+    told = (terminal.summary_lines, brief.brief_lines, brief.closing_lines, story.story_lines)
+    for lines in (tell(document, look) for tell in told):
+        # What has no space to break at, such as a long path, may stand out; nothing else may.
+        assert max(map(cells, lines)) <= width, "\n".join(lines)
+
+
+def test_a_wider_terminal_shows_whole_names(samples: Samples) -> None:
+    document = wide(samples)
+    assert short(LONG) not in "\n".join(terminal.gate_table(document))
+    assert short(LONG) in "\n".join(terminal.gate_table(document, Look(width=160)))
+
+
+def test_a_narrow_terminal_gets_sentences_that_say_the_same(samples: Samples) -> None:
+    lines = terminal.gate_table(samples.assemble(samples.fragment()), Look(width=50))
+    text = " ".join(" ".join(lines).split())
+    for said in ("test_chat, output throughput", "value 1,611 tok/s", "limit >= 1,800"):
+        assert said in text
+    assert "verdict FAIL" in text
+    assert "verdict NOT COVERED no_reference" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "width"),
+    [
+        ("chat", 4),
+        ("模型", 4),
+        ("e\u0301", 1),
+        ("a\u200bb", 2),
+        ("\x1b[31mred\x1b[0m", 3),
+        ("🚀", 2),
+    ],
+)
+def test_columns_are_counted_not_characters(text: str, width: int) -> None:
+    assert cells(text) == width
+
+
+def test_columns_stay_aligned_beside_wide_characters(samples: Samples) -> None:
+    names = ("t.py::test_模型推理", "t.py::test_e\u0301te\u0301", "t.py::test_plain")
+    document = samples.assemble(*(samples.fragment(name) for name in names))
+    rows = [
+        line for line in terminal.gate_table(document) if any(short(each) in line for each in names)
+    ]
+    ends = {cells(line[: line.index(" tok/s")]) for line in rows if " tok/s" in line}
+    assert len(rows) == 6
+    assert len(ends) == 1, rows
+
+
+@given(st.text(max_size=60), st.integers(min_value=8, max_value=40))
+def test_what_is_cut_fits(text: str, width: int) -> None:
+    line = inert(text).replace("\n", " ")
+    assert cells(clip(line, width)) <= width
+    assert line.startswith(start(line, width))
+
+
+@given(st.text())
+def test_nothing_in_a_report_is_obeyed_by_a_terminal(text: str) -> None:
+    shown = inert({"a": [text]})["a"][0]
+    assert not any(
+        unicodedata.category(each) in ("Cc", "Cf", "Cs") for each in shown if each != "\n"
+    )
+
+
+def test_hostile_names_and_messages_are_written_out(samples: Samples) -> None:
+    evil = "t.py::test_\x1b[2J\u202egnp\x07"
+    fragment = samples.fragment(evil)
+    fragment["tests"] = [doc.test_entry(evil, "broken", "\x1b]0;mine\x07 died", 1.0)]
+    fragment["gates"][0]["reason"] = "\x1b[31m" * 3
+    document = samples.assemble(fragment)
+    for tell in (terminal.summary_lines, brief.brief_lines, story.story_lines):
+        text = "\n".join(tell(document))
+        assert text
+        assert all(each.isprintable() or each == "\n" for each in text)
+    assert "\\x1b[2J" in "\n".join(story.story_lines(document))
+
+
+def paint(text: str, *marks: str) -> str:
+    return f"\x1b[{len(marks)}m{text}\x1b[0m"
+
+
+def test_colours_move_no_column(samples: Samples) -> None:
+    document = wide(samples)
+    bare = terminal.summary_lines(document)
+    coloured = terminal.summary_lines(document, Look(paint=paint))
+    assert [re.sub(r"\x1b\[\d*m", "", line) for line in coloured] == bare
+    assert "\x1b[2mFAIL\x1b[0m" in "\n".join(coloured)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "noise", "shown"),
+    [
+        (1731.32, "tok/s", 178.0, "1,730 tok/s"),
+        (1731.32, "tok/s", 58.0, "1,731 tok/s"),
+        (6.806146, "ms", 0.7, "6.81 ms"),
+        (6.806146, "ms", None, "6.806 ms"),
+        (6.806146, "ms", 0.0, "6.806 ms"),
+        (6.806146, "ms", 1e-9, "6.806 ms"),
+        (3.25, "ms", 58.0, "3.2 ms"),
+        (0.9987, "1", 0.002, "99.87 %"),
+        (1234567.8, "tok/s", 50000.0, "1,235,000 tok/s"),
+    ],
+)
+def test_digits_end_where_the_noise_begins(
+    value: float, unit: str, noise: float | None, shown: str
+) -> None:
+    assert to_noise(value, unit, noise) == shown
+
+
+def test_a_value_is_never_rounded_onto_its_limit(samples: Samples) -> None:
+    document = samples.assemble(samples.fragment())
+    gate = document["gates"][0]
+    gate.update(observed=1799.8, limit=1800.0, ci_low=1600.0, ci_high=2000.0)
+    assert terminal.observed(gate) == "1,799.8 tok/s"
+
+
+# --- few words, and all of them ----------------------------------------------------------------
+
+
+def test_quiet_is_a_line_for_each_gate_that_did_not_pass(samples: Samples) -> None:
+    fragment = samples.fragment()
+    good = {**fragment["gates"][0], "metric": "total_throughput", "verdict": "pass"}
+    fragment["gates"].append(good)
+    document = samples.assemble(fragment)
+    failed, hole = brief.brief_lines(document)
+    assert (
+        failed
+        == (
+            "FAIL: test_chat: output throughput 1,611 tok/s, asked >= 1,800, -10.5 % (-13.7..-7.3)"
+        )[:80]
+    )
+    assert hole == "NOT COVERED: test_chat: p95 TTFT, no_reference"
+    assert brief.closing_lines(document) == [
+        "llmperf: FAIL: 1 failed, 1 not covered, 1 passed, of 3 gates"
+    ]
+
+
+def test_the_last_line_of_a_green_session(samples: Samples) -> None:
+    fragment = samples.fragment()
+    fragment["gates"] = [{**fragment["gates"][0], "verdict": "pass"}]
+    fragment["tests"] = [doc.test_entry(samples.node, "passed", "", 1.0)]
+    document = samples.assemble(fragment)
+    assert brief.brief_lines(document) == []
+    assert brief.closing_lines(document) == ["llmperf: pass: 1 gate passed"]
+
+
+def test_the_last_line_tells_what_else_went_wrong(samples: Samples) -> None:
+    fragment = samples.fragment(launch=replace(samples.launch, engine="sim"))
+    fragment["gates"] = []
+    fragment["tests"] = [doc.test_entry(samples.node, "broken", "died", 1.0)]
+    document = {**samples.assemble(fragment), "complete": False}
+    (line,) = brief.closing_lines(document)
+    assert line.endswith(": no gates; 1 test broken; INCOMPLETE; SIMULATED")
+
+
+def test_the_whole_story_leaves_nothing_out(samples: Samples) -> None:
+    fragment = samples.fragment()
+    runs = fragment["measurements"][0]["runs"]
+    runs.append({**runs[0], "index": 1, "valid": False, "invalid_reasons": ["client-bound"]})
+    text = " ".join(" ".join(story.story_lines(samples.assemble(fragment))).split())
+    for said in (
+        "fingerprint abc",
+        "driver 570.86",
+        "commit 0000",
+        "sglang.launch_server",
+        "tp_size 1",
+        "log logs/sglang-1.log",
+        "not valid: client-bound",
+        "8 requests failed: cut 8",
+        "unbounded",
+        "tokens counted by usage",
+        "floor set in tests/perf/test_r1.py:7",
+        "limit 1,800 tok/s",
+        "interval of the value: 1,5",
+    ):
+        assert said in text, said
+    assert "sk-1" not in text
 
 
 # --- JUnit -----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_llmperf.errors import ReportError
+from pytest_llmperf.reading import Unreadable
 from pytest_llmperf.report.validate import validate_report
 from pytest_llmperf.report.write import write_report
 
@@ -91,7 +92,7 @@ def test_what_is_not_json_is_said(tmp_path: Path, text: str) -> None:
     path = tmp_path / "report.json"
     path.write_text(text, encoding="utf-8")
     (error,) = validate_report(path)
-    assert error.startswith("$: not JSON")
+    assert error.startswith(("$: it is not JSON: ", "$: it is empty"))
 
 
 def test_a_truncated_report_is_not_valid(samples: Samples, tmp_path: Path) -> None:
@@ -115,6 +116,6 @@ def test_references_that_lead_nowhere_are_said(samples: Samples, tmp_path: Path)
     ]
 
 
-def test_a_missing_file_is_an_oserror(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match="cannot be read: No such file"):
         validate_report(tmp_path / "none.json")

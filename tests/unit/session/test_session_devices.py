@@ -323,9 +323,11 @@ def test_side_by_side_the_other_has_the_same_devices(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("unmeasured")
 def test_side_by_side_both_need_as_many(tmp_path: Path) -> None:
-    check_as_many(hold(tmp_path, "--tp 2"), hold(tmp_path, "--tp 2"))
+    one, two = (hold(tmp_path, f"--tp {count}").allotment for count in (1, 2))
+    check_as_many(two, two)
+    check_as_many(two, None)
     with pytest.raises(UsageMistake, match="server uses 2 devices and its reference 1,"):
-        check_as_many(hold(tmp_path, "--tp 2"), hold(tmp_path, "--tp 1"))
+        check_as_many(two, one)
 
 
 @pytest.mark.usefixtures("unmeasured")

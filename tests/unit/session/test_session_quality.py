@@ -82,7 +82,14 @@ def past(*outputs: tuple[str, ...]) -> Past:
         launches=launches,
     )
     level = Level(id="v", key="k", created=observation.created, observations=("o",), reason="")
-    return Past(key="k", sessions=1, level=level, accepted=(observation,), refused=None, changed=())
+    return Past(
+        key="k",
+        observations=(observation,),
+        level=level,
+        accepted=(observation,),
+        refused=None,
+        changed=(),
+    )
 
 
 def test_outputs_are_remembered_as_they_were() -> None:

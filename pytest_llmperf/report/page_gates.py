@@ -1,0 +1,144 @@
+"""Gates as the page tells them: one row in the table, and a story where one is not met."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_llmperf.metrics import units
+
+from .intervals import Strip, strip_of
+from .words import anchor, count, percent, quantity, short, worse
+
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateView:
+    """One gate as a row and as a story: ``facts`` are its figures, the most telling first,
+    ``caption`` says what its strip shows, ``changed`` what differs between the two sides.
+    ``anchor`` and ``history`` are places on the page, empty where there is none."""
+
+    test: str
+    name: str
+    metric: str
+    word: str
+    verdict: str
+    wanted: str
+    value: str
+    change: str
+    detects: str
+    reason: str
+    source: str
+    facts: Sequence[tuple[str, str]]
+    caption: str
+    changed: Sequence[str]
+    anchor: str
+    history: str
+    strip: Strip | None
+    simulated: bool
+
+
+def gate_view(gate: Entry, *, simulated: Collection[str], history: str) -> GateView:
+    """``simulated`` are the ids of measurements that come from a simulator, ``history`` is where
+    on the page the gate's history is."""
+    measured = gate["measurement"]
+    return GateView(
+        test=gate["test"],
+        name=short(gate["test"]),
+        metric=units.spoken(gate["metric"]),
+        word=_word(gate),
+        verdict=gate["verdict"],
+        wanted=_wanted(gate),
+        value=quantity(gate["observed"], gate["unit"]),
+        change=_change(gate),
+        detects=percent(gate["detectable_loss"]),
+        reason=gate["reason"],
+        source=gate["source"],
+        facts=[(name, value) for name, value in _facts(gate) if value],
+        caption=_caption(gate),
+        changed=gate["changed"],
+        anchor=anchor(measured) if measured else "",
+        history=history,
+        strip=strip_of(gate),
+        simulated=measured in simulated,
+    )
+
+
+def _word(gate: Entry) -> str:
+    if not gate["covered"]:
+        return f"not covered: {gate['reason_code'].replace('_', ' ')}"
+    return str(gate["verdict"])
+
+
+def _wanted(gate: Entry) -> str:
+    if gate["kind"] == "regression":
+        tolerated = f", {percent(gate['allow'])} allowed" if gate["allow"] else ""
+        return f"no loss of {percent(gate['loss_to_catch'])}{tolerated}"
+    sign = "≥" if gate["kind"] == "floor" else "≤"
+    return f"{sign} {quantity(gate['limit'], gate['unit'])}"
+
+
+def _change(gate: Entry) -> str:
+    if gate["kind"] == "regression":
+        return worse(gate["loss"])
+    return percent(gate["difference"], signed=True)
+
+
+def _facts(gate: Entry) -> list[tuple[str, str]]:
+    if gate["observed"] is None:
+        return []
+    if gate["kind"] == "regression":
+        return [
+            ("Change", worse(gate["loss"])),
+            ("Sure", _sure(gate)),
+            ("Before", _known(gate["reference"], gate["unit"])),
+            ("Now", _known(gate["observed"], gate["unit"])),
+            ("Wanted", _wanted(gate)),
+            ("From", _amount(gate)),
+        ]
+    return [
+        ("Value", _known(gate["observed"], gate["unit"])),
+        ("Wanted", _wanted(gate)),
+        ("Off by", _change(gate)),
+        ("Sure", _between(gate)),
+        ("From", _amount(gate)),
+    ]
+
+
+def _known(value: float | None, unit: str) -> str:
+    return "" if value is None else quantity(value, unit)
+
+
+def _sure(gate: Entry) -> str:
+    """The bound that decides of a failure, both where nothing is decided."""
+    low, high = gate["loss_low"], gate["loss_high"]
+    if low is None:
+        return "" if high is None else f"at most {worse(high)}"
+    if gate["verdict"] == "fail" or high is None:
+        return f"at least {worse(low)}"
+    return f"{worse(low)} to {worse(high)}"
+
+
+def _between(gate: Entry) -> str:
+    if gate["ci_low"] is None or gate["ci_high"] is None:
+        return ""
+    unit = gate["unit"]
+    return f"{quantity(gate['ci_low'], unit)} to {quantity(gate['ci_high'], unit)}"
+
+
+def _amount(gate: Entry) -> str:
+    if gate["n_pairs"]:
+        return count(gate["n_pairs"], "pair")
+    return count(gate["n_launches"], "launch", "launches") if gate["n_launches"] else ""
+
+
+def _caption(gate: Entry) -> str:
+    if gate["kind"] == "regression":
+        return (
+            "Dotted: no change. Red line: the loss to catch. Dot: what was measured. "
+            "Bar: where the truth is sure to lie. Further right is worse."
+        )
+    bound = "the floor" if gate["kind"] == "floor" else "the ceiling"
+    return f"Red line: {bound}. Dot: what was measured. Bar: where the truth is sure to lie."

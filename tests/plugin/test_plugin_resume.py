@@ -1,0 +1,270 @@
+"""A session that is cut off loses no finished test: --llmperf-resume goes on behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SUITE = """
+import os
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.llm_server("sim", model="m", args="--ttft-ms 5 --itl-ms 1")
+LOAD = {"input_tokens": 8, "output_tokens": 4, "requests": 8, "concurrency": 2}
+
+
+def note(name):
+    with Path("ran").open("a") as file:
+        file.write(name + "\\n")
+
+
+@pytest.mark.llm_workload("chat", **LOAD)
+@pytest.mark.llm_floor(output_throughput="1 tok/s")
+def test_passes(llm_perf):
+    note("passes")
+    if os.environ.get("IN_THE_WAY"):
+        Path("out").write_text("a file where a directory should be")
+    assert llm_perf.run().success_rate == 1.0
+
+
+@pytest.mark.llm_workload("chat", **LOAD)
+@pytest.mark.llm_floor(output_throughput="10000000 tok/s")
+def test_slow(llm_perf):
+    note("slow")
+    print("said by the test")
+    llm_perf.run()
+
+
+@pytest.mark.llm_workload("chat", **{**LOAD, "output_tokens": 5})
+@pytest.mark.llm_floor(output_throughput="1 tok/s")
+def test_cut_off(llm_perf):
+    note("cut off")
+    if os.environ.get("CUT"):
+        os.kill(os.getpid(), int(os.environ["CUT"]))
+    llm_perf.run()
+
+
+@pytest.mark.llm_workload("chat", **{**LOAD, "output_tokens": 6})
+@pytest.mark.llm_floor(output_throughput="1 tok/s")
+def test_last(llm_perf):
+    note("last")
+    llm_perf.run()
+
+
+def test_plain():
+    note("plain")
+"""
+OPTIONS = ("-p", "no:randomly", "--llmperf-runs=2", "--llmperf-report=out/r.json")
+LONG_S = 120.0
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester) -> Path:
+    (pytester.path / "test_cut.py").write_text(SUITE)
+    return pytester.path
+
+
+def session(
+    where: Path, *more: str, cut: signal.Signals | None = None
+) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if name != "CUT"}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *OPTIONS, *more],
+        cwd=where,
+        env=env | ({"CUT": str(int(cut))} if cut else {}),
+        capture_output=True,
+        text=True,
+        timeout=LONG_S,
+        check=False,
+    )
+
+
+def ran(where: Path) -> list[str]:
+    """What has run since the last call."""
+    file = where / "ran"
+    names = file.read_text().split("\n")[:-1] if file.exists() else []
+    file.unlink(missing_ok=True)
+    return names
+
+
+def report(where: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((where / "out" / "r.json").read_text())
+    return document
+
+
+def outcomes(document: dict[str, Any]) -> dict[str, str]:
+    return {each["test"].partition("::")[2]: each["outcome"] for each in document["tests"]}
+
+
+ALL = {
+    "test_passes": "passed",
+    "test_slow": "slow",
+    "test_cut_off": "passed",
+    "test_last": "passed",
+}
+
+
+@pytest.mark.parametrize("cut", [signal.SIGKILL, signal.SIGINT])
+def test_finished_tests_are_not_run_again(suite: Path, cut: signal.Signals) -> None:
+    first = session(suite, cut=cut)
+    assert first.returncode == (-signal.SIGKILL if cut == signal.SIGKILL else 2)
+    assert ran(suite) == ["passes", "slow", "cut off"]
+    before = (suite / "out" / "r.json.unfinished").read_text()
+
+    second = session(suite, "--llmperf-resume", "--junitxml=j.xml")
+
+    assert ran(suite) == ["cut off", "last", "plain"]
+    assert second.returncode == 10
+    document = report(suite)
+    assert outcomes(document) == ALL
+    assert document["complete"]
+    assert document["counts"]["launches"] == 2
+    kept = [json.loads(line)["reports"] for line in before.split("\n")[1:-1]]
+    measured = {
+        entry["id"]: entry
+        for reports in kept
+        for each in reports
+        for entry in (each.get("llmperf") or {}).get("measurements", ())
+    }
+    assert len(measured) == 2
+    assert [each["runs"] for each in document["measurements"] if each["id"] in measured] == [
+        each["runs"] for each in measured.values()
+    ]
+    assert "2 finished tests of the interrupted session taken over, not run again" in second.stdout
+    assert "under floor" in second.stdout
+    assert "said by the test" in second.stdout
+    assert 'tests="5"' in (suite / "j.xml").read_text()
+    assert not (suite / "out" / "r.json.unfinished").exists()
+
+
+def test_an_interruption_says_how_to_go_on(suite: Path) -> None:
+    done = session(suite, cut=signal.SIGINT)
+    assert "2 finished tests kept in" in done.stdout
+    assert "the same command and --llmperf-resume goes on there" in done.stdout
+    assert not report(suite)["complete"]
+    assert (suite / "out" / "r.json.unfinished").stat().st_mode & 0o077 == 0
+
+
+def test_across_workers(suite: Path) -> None:
+    pytest.importorskip("xdist")
+    first = session(suite, "-n1", "--max-worker-restart=0", cut=signal.SIGKILL)
+    assert first.returncode != 0
+    assert ran(suite) == ["passes", "slow", "cut off"]
+
+    second = session(suite, "-n2", "--llmperf-resume")
+
+    assert sorted(ran(suite)) == ["cut off", "last", "plain"]
+    assert outcomes(report(suite)) == ALL
+    assert second.returncode == 10
+    assert "2 finished tests of the interrupted session taken over" in second.stdout
+
+
+def test_cut_off_twice(suite: Path) -> None:
+    session(suite, "--deselect=test_cut.py::test_slow", cut=signal.SIGKILL)
+    assert ran(suite) == ["passes", "cut off"]
+    session(suite, "--llmperf-resume", cut=signal.SIGKILL)
+    assert ran(suite) == ["slow", "cut off"]
+    session(suite, "--llmperf-resume")
+    assert ran(suite) == ["cut off", "last", "plain"]
+    assert outcomes(report(suite)) == ALL
+
+
+def test_without_the_option_everything_runs_again(suite: Path) -> None:
+    session(suite, cut=signal.SIGKILL)
+    ran(suite)
+    done = session(suite)
+    assert ran(suite) == ["passes", "slow", "cut off", "last", "plain"]
+    assert "an interrupted session had left 2 finished tests in" in done.stdout
+    assert not (suite / "out" / "r.json.unfinished").exists()
+
+
+def test_nothing_to_go_on_with(suite: Path) -> None:
+    done = session(suite, "--llmperf-resume")
+    assert ran(suite) == ["passes", "slow", "cut off", "last", "plain"]
+    assert "--llmperf-resume: nothing to go on with in" in done.stdout
+
+
+def test_a_last_line_that_was_cut_short_is_run_again(suite: Path) -> None:
+    session(suite, cut=signal.SIGKILL)
+    ran(suite)
+    journal = suite / "out" / "r.json.unfinished"
+    journal.write_text(journal.read_text()[:-20])
+    done = session(suite, "--llmperf-resume")
+    assert ran(suite) == ["slow", "cut off", "last", "plain"]
+    assert outcomes(report(suite)) == ALL
+    assert done.returncode == 10
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--llmperf-launches=2",), "--llmperf-launches"),
+        (("--llmperf-strict",), "--llmperf-strict"),
+    ],
+)
+def test_other_options_are_another_session(suite: Path, more: tuple[str, ...], told: str) -> None:
+    session(suite, cut=signal.SIGKILL)
+    ran(suite)
+    done = session(suite, "--llmperf-resume", *more)
+    assert done.returncode == 4
+    assert f"for these differ: {told}. Make them alike" in done.stderr
+    assert ran(suite) == []
+    assert (suite / "out" / "r.json.unfinished").exists()
+
+
+def test_a_changed_test_runs_again(suite: Path) -> None:
+    session(suite, cut=signal.SIGKILL)
+    ran(suite)
+    changed = SUITE.replace('"10000000 tok/s"', '"20000000 tok/s"')
+    (suite / "test_cut.py").write_text(changed)
+    session(suite, "--llmperf-resume")
+    assert ran(suite) == ["slow", "cut off", "last", "plain"]
+
+
+def test_a_changed_checkout_is_another_session(suite: Path) -> None:
+    def git(*args: str) -> None:
+        said = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(
+            [shutil.which("git") or "git", *said, *args], cwd=suite, check=True, capture_output=True
+        )
+
+    git("init")
+    git("add", "test_cut.py")
+    git("commit", "-m", "a suite")
+    session(suite, cut=signal.SIGKILL)
+    ran(suite)
+    (suite / "test_cut.py").write_text(SUITE + "\n# changed\n")
+    done = session(suite, "--llmperf-resume")
+    assert done.returncode == 4
+    assert "dirty_digest (None ->" in done.stderr
+
+
+def test_a_broken_journal_is_a_usage_error(suite: Path) -> None:
+    (suite / "out").mkdir()
+    (suite / "out" / "r.json.unfinished").write_text("[]\n")
+    done = session(suite, "--llmperf-resume")
+    assert done.returncode == 4
+    assert "line 1 is no JSON object" in done.stderr
+
+
+def test_it_needs_the_report(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_a(): pass")
+    done = pytester.runpytest("--llmperf-resume")
+    assert done.ret == 4
+    done.stderr.fnmatch_lines(["*name that report with --llmperf-report.*"])
+
+
+def test_a_directory_that_cannot_be_written(suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IN_THE_WAY", "yes")
+    done = session(suite, cut=signal.SIGINT)
+    assert done.stdout.count("--llmperf-resume could not go on with it") == 1

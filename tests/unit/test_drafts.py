@@ -1,0 +1,55 @@
+"""Drafts of writers that are gone are removed, and no others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from pytest_llmperf.drafts import locked, sweep
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from pytest_llmperf.drafts import locked
+with locked(Path(sys.argv[1])):
+    print("writing", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_draft_of_a_killed_writer_is_swept(tmp_path: Path) -> None:
+    draft = tmp_path / ".r.json.1.tmp"
+    draft.touch()
+    os.utime(draft, (0, 0))
+    command = [sys.executable, "-c", WRITER, str(draft)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "writing\n"
+        sweep(tmp_path, ".*.tmp")
+        assert draft.exists()
+        writer.send_signal(signal.SIGKILL)
+    os.utime(draft, (0, 0))
+    sweep(tmp_path, ".*.tmp")
+    assert not draft.exists()
+
+
+def test_a_draft_that_is_about_to_be_locked_is_let_be(tmp_path: Path) -> None:
+    draft = tmp_path / ".r.json.1.tmp"
+    draft.touch()
+    sweep(tmp_path, ".*.tmp")
+    assert draft.exists()
+
+
+def test_only_drafts_are_swept(tmp_path: Path) -> None:
+    ours, other = tmp_path / ".r.json.2.tmp", tmp_path / "r.json"
+    for each in (ours, other):
+        each.touch()
+        os.utime(each, (0, 0))
+    with locked(ours):
+        sweep(tmp_path, ".*.tmp")
+        assert ours.exists()
+    sweep(tmp_path, ".*.tmp")
+    assert [each.name for each in tmp_path.iterdir()] == ["r.json"]
