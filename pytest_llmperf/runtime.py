@@ -54,14 +54,17 @@ def activate(config: pytest.Config) -> Runtime:
             settings = Settings.from_config(config)
             _check_plan(config, settings)
             resumption = Resumption(config, settings) if settings.resume else None
+            runtime = Runtime(config, settings, resumption)
+            if not _is_worker(config):
+                runtime.collector = Collector(config, runtime.session, runtime.roll)
         except UsageMistake as mistake:
             raise pytest.UsageError(str(mistake)) from None
-        runtime = config.stash[_RUNTIME] = Runtime(config, settings, resumption)
+        config.stash[_RUNTIME] = runtime
         config.pluginmanager.register(runtime, "llmperf-runtime")
         if resumption is not None:
             config.pluginmanager.register(resumption, "llmperf-resumption")
-        if not _is_worker(config):
-            runtime.collector = Collector(config, runtime.session, runtime.roll)
+        if runtime.collector is not None:
+            runtime.collector.results.fragments += resumption.fragments if resumption else []
             config.pluginmanager.register(runtime.collector, "llmperf-collector")
             config.pluginmanager.register(Termination(), "llmperf-termination")
     return config.stash[_RUNTIME]

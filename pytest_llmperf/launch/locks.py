@@ -208,7 +208,11 @@ class DeviceLock:
         for uuid, path in self._paths.items():
             if uuid in self._held:
                 continue
-            fd = try_lock(path)
+            try:
+                fd = try_lock(path)
+            except BaseException:
+                self.release()  # or this process would wait for itself
+                raise
             if fd is None:
                 # Holding some while waiting for others would starve whoever needs only those.
                 self.release()
@@ -217,7 +221,7 @@ class DeviceLock:
             try:
                 self._sign(fd)
             except OSError:
-                self.release()  # or this process would wait for itself
+                self.release()
                 raise
         return None
 

@@ -31,20 +31,22 @@ class Collector:
         self.roll = roll
         self.results = Results()
         self.expected: set[str] = set()
-        settings = session.settings
         self.journal: Journal | None = None
-        if settings.report is not None and settings.mode != "off":
-            self.journal = Journal(config, settings, resumed=settings.resume)
+        if session.settings.report is not None and self._measures:
+            self.journal = Journal(config, session.settings, resumed=session.settings.resume)
+
+    @property
+    def _measures(self) -> bool:
+        settings = self.session.settings
+        aside = settings.plan_only or settings.declarations or self.config.option.collectonly
+        return settings.mode != "off" and not aside
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
         """Before any worker is there: requests that an earlier session has left are not of this
         one, unless it goes on with that."""
-        settings, option = self.session.settings, self.config.option
-        goes_on = settings.resume and self.journal is not None and self.journal.path.exists()
-        if settings.requests_dir is None or goes_on:
-            return
-        if option.collectonly or settings.plan_only or settings.mode == "off":
+        settings = self.session.settings
+        if settings.requests_dir is None or settings.resume or not self._measures:
             return
         try:
             remove_parts(settings.requests_dir)
@@ -89,6 +91,10 @@ class Collector:
             finally:
                 self._finish(session, exitstatus)
 
+    def pytest_unconfigure(self) -> None:
+        if self.journal is not None:
+            self.journal.close()  # of a session that has not begun
+
     def _close(self) -> None:
         try:
             self.session.close()
@@ -112,7 +118,8 @@ class Collector:
             self.results.problems.append(f"the report could not be made: {error!r}")
         if self.journal is not None:
             done = complete and self.results.written and not self.results.missing
-            self.results.notes += self.journal.settle(done=done)
+            failed = bool(session.shouldfail)
+            self.results.notes += self.journal.settle(done=done, at_first_failure=failed)
         session.exitstatus = self.results.exit_status(int(exitstatus), session.testsfailed)
 
     def _report(self, session: pytest.Session, exitstatus: int, *, complete: bool) -> None:

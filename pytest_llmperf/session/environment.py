@@ -24,8 +24,12 @@ from .cores import split_cores
 from .memory import Facts, Here
 
 #: Packages whose versions can explain a difference between two reports.
-_PACKAGES = ("pytest", "pytest-llmperf", "sglang", "torch", "transformers", "vllm", "uvloop")
+_PACKAGES = (
+    "pytest", "pytest-llmperf", "sglang", "sgl-kernel", "flashinfer-python", "torch",
+    "transformers", "vllm", "lmdeploy", "tensorrt-llm", "uvloop",
+)  # fmt: skip
 _GIT_TIMEOUT_S = 5.0
+_LARGEST_SOURCE = 1 << 20
 #: Files that make a difference before git knows them; logs and reports do not.
 _SOURCES = frozenset({".py", ".pyi", ".toml", ".ini", ".cfg", ".yaml", ".yml", ".sh", ".cu"})
 
@@ -140,18 +144,27 @@ def _dirty_digest(root: Path, written: Sequence[Path]) -> str | None:
     sources = [name for name in names.splitlines() if Path(name).suffix in _SOURCES]
     if not changes and not sources:
         return None
-    sizes = [f"{name} {_size(Path(top, name))}" for name in sources]
-    return hashlib.sha256("\n".join([changes, *sizes]).encode()).hexdigest()[:16]
+    told = [f"{name} {_told(Path(top, name))}" for name in sources]
+    return hashlib.sha256("\n".join([changes, *told]).encode()).hexdigest()[:16]
 
 
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.exists() else None
+def _told(path: Path) -> str:
+    """What is in a file, or how large it is if larger than what people write."""
+    try:
+        size = path.stat().st_size
+        small = size <= _LARGEST_SOURCE and path.is_file()
+        return hashlib.sha256(path.read_bytes()).hexdigest() if small else str(size)
+    except OSError:
+        return ""
 
 
 def written_by_us(config: pytest.Config) -> list[Path]:
-    """Where sessions leave their store and their report, which may lie in the checkout."""
-    store = str(config.getoption("llmperf_store") or config.getini("llmperf_store"))
-    names = [store.removeprefix("sqlite:///"), str(config.getoption("llmperf_report") or "")]
+    """Where sessions leave their store and what they write, which may lie in the checkout."""
+    option = config.getoption
+    store = str(option("llmperf_store") or config.getini("llmperf_store"))
+    outputs = (option(f"llmperf_{name}") for name in ("report", "html", "markdown"))
+    exports = (each.partition(":")[2] for each in option("llmperf_export"))
+    names = [store.removeprefix("sqlite:///"), *(each or "" for each in outputs), *exports]
     directory = config.invocation_params.dir
     return [(directory / name).resolve() for name in names if name and "://" not in name]
 

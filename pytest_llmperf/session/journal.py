@@ -7,6 +7,7 @@ removes the file; one that was killed or interrupted leaves it for ``--llmperf-r
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.settings import Settings
 
 from .environment import git_facts, package_versions, written_by_us
+from .required import without_group
 
 OPTION = "--llmperf-resume"
 #: The attribute of a report that was taken over.
@@ -35,6 +37,8 @@ _OUTPUTS = frozenset(
 )  # fmt: skip
 #: Endings of a test that has said all it had to say; others are worth another try.
 _FINISHED = ("passed", "slow", "failed", "xfailed")
+#: What a test's result holds that is not that test's alone.
+_BESIDE = ("environment", "launches")
 _MAP = dict[str, Any]
 
 
@@ -58,11 +62,21 @@ class Ended:
         return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What an interrupted session has left: tests that had ended, by node id, and what its tests
+    said of the place and of launches, with the test that said it."""
+
+    ended: Mapping[str, Ended]
+    beside: tuple[tuple[str, _MAP], ...]
+
+
 class Journal:
-    """Written by the process that collects all results.
+    """Written by the process that collects all results; no other session may while it does.
 
     A disk that refuses costs the chance to go on later and nothing else. ``resumed`` says that this
-    session goes on with the journal that is there.
+    session goes on with the journal that is there. Raises
+    :class:`~pytest_llmperf.errors.UsageMistake` where another session writes the same report.
     """
 
     def __init__(self, config: pytest.Config, settings: Settings, *, resumed: bool) -> None:
@@ -70,35 +84,57 @@ class Journal:
             raise ValueError("a journal lies beside a report")
         self.path = journal_path(settings.report)
         self._config = config
-        self._settings = settings
+        # Of the beginning: what is changed while a test measures was not what it measured.
+        self._facts = facts_of(config, settings)
         self._resumed = resumed
-        self._begun = resumed and self.path.exists()
+        self._fd: int | None = None
         self._trouble: str | None = None
         #: Tests written, those that were there already, and those of a session not gone on with.
         self._kept = self._taken_over = self._replaced = 0
         self._reports: dict[str, list[_MAP]] = {}
+        try:
+            self._begin()
+        except OSError as error:
+            self._give_up(error)
 
     def add(self, report: pytest.TestReport) -> None:
         """Take a report; a test's line is written with that of its teardown."""
         if getattr(report, RESUMED, False):
             self._taken_over += report.when == "teardown"
             return
-        parts = self._reports.setdefault(report.nodeid, [])
+        test = without_group(report.nodeid)
+        parts = self._reports.setdefault(test, [])
         parts.append(self._plain(report))
-        if report.when != "teardown":
-            return
-        del self._reports[report.nodeid]
+        fragment = getattr(report, "llmperf", None) or {}
+        # A launch and the place ride on one test's result and belong to all.
+        if beside := {name: fragment[name] for name in _BESIDE if fragment.get(name)}:
+            self._write({"beside": beside, "test": test})
+        if report.when == "teardown":
+            self._end(test, report)
+
+    def _end(self, test: str, report: pytest.TestReport) -> None:
+        parts = self._reports.pop(test)
         # A plugin may have run it again: the last fragment holds.
         fragment = next((each["llmperf"] for each in reversed(parts) if each.get("llmperf")), None)
-        if report.passed and fragment is not None and _finished(fragment):
-            self._write({"test": report.nodeid, "reports": parts})
+        # Other kinds of report, as of subtests, do not survive being written down.
+        usual = all(each.get("$report_type") == "TestReport" for each in parts)
+        if usual and report.passed and fragment is not None and _finished(fragment):
+            self._kept += self._write({"test": test, "reports": parts})
 
-    def settle(self, *, done: bool) -> list[str]:
-        """The session is over; the journal goes if all was ``done`` and the report is written.
-        Returns lines for the summary."""
-        if done and self._begun:
+    def settle(self, *, done: bool, at_first_failure: bool = False) -> list[str]:
+        """The session is over; the journal goes if all was ``done`` and the report is written, or
+        nothing is in it. Returns lines for the summary."""
+        kept = self._kept + self._taken_over
+        if self._fd is not None and (done or not kept):
             self.path.unlink(missing_ok=True)
-        return [*self._beginnings(), *([] if done else self._ends())]
+        self.close()
+        return [*self._beginnings(), *([] if done else self._ends(kept, at_first_failure))]
+
+    def close(self) -> None:
+        """Let go of the file, as it is."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
 
     def _beginnings(self) -> Iterator[str]:
         if self._taken_over:
@@ -114,50 +150,83 @@ class Journal:
                 f"were run again, for {OPTION} was not given"
             )
 
-    def _ends(self) -> Iterator[str]:
+    def _ends(self, kept: int, at_first_failure: bool) -> Iterator[str]:
         if self._trouble is not None:
             yield self._trouble
-        elif kept := self._kept + self._taken_over:
-            yield f"{_tests(kept)} kept in {self.path}; the same command and {OPTION} goes on there"
+        elif kept:
+            # A failure that is reported again would stop the session at the same place.
+            without = ", without -x or --maxfail," if at_first_failure else ""
+            yield (
+                f"{_tests(kept)} kept in {self.path}; the same command{without} and {OPTION} goes "
+                "on there"
+            )
 
     def _plain(self, report: pytest.TestReport) -> _MAP:
         """As xdist would send it, without what other plugins hang on it and JSON cannot hold."""
         data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
         return {name: value for name, value in data.items() if _is_plain(value)}
 
-    def _write(self, line: _MAP) -> None:
-        if self._trouble is not None:
-            return
-        try:
-            if not self._begun:
-                self._begin()
-            self._append(line)
-            self._kept += 1
-        except OSError as error:
-            self._trouble = (
-                f"{self.path} could not be written ({error.strerror or error}): were this session "
-                f"cut off, {OPTION} could not go on with it"
-            )
-
     def _begin(self) -> None:
-        if self.path.exists():
-            self._replaced = max(0, self.path.read_bytes().count(b"\n") - 1)
-            self.path.unlink()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # It holds what tests have printed; who may read the report need not be shown that.
-        os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        self._append(facts_of(self._config, self._settings))
-        self._begun = True
+        self._fd = fd = _locked(self.path)
+        there = self.path.read_bytes()
+        if self._resumed:
+            # A kill may have cut the last line short: what comes next begins a line.
+            os.ftruncate(fd, there.rfind(b"\n") + 1)
+        else:
+            self._replaced = sum(line.startswith(b'{"test": ') for line in there.split(b"\n")[:-1])
+            os.ftruncate(fd, 0)
+        if not os.fstat(fd).st_size:
+            self._append(fd, self._facts)
 
-    def _append(self, line: _MAP) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+    def _write(self, line: _MAP) -> bool:
+        if self._fd is None or self._trouble is not None:
+            return False
+        try:
+            self._append(self._fd, line)
+        except OSError as error:
+            self._give_up(error)
+            return False
+        return True
+
+    @staticmethod
+    def _append(fd: int, line: _MAP) -> None:
+        left = memoryview((json.dumps(line) + "\n").encode())
+        while left:
+            left = left[os.write(fd, left) :]
+        os.fsync(fd)
+
+    def _give_up(self, error: OSError) -> None:
+        self._trouble = (
+            f"{self.path} could not be written ({error.strerror or error}): were this session "
+            f"cut off, {OPTION} could not go on with it"
+        )
 
 
-def read_journal(path: Path, facts: Mapping[str, Any]) -> dict[str, Ended]:
-    """Finished tests by node id, empty where there is no journal.
+def _locked(path: Path) -> int:
+    """A descriptor of the file, made where it is not there, that this process alone may have. It
+    holds what tests have printed; who may read the report need not be shown that."""
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The session before may have removed it between these two lines.
+            if path.exists() and os.path.samestat(os.fstat(fd), path.stat()):
+                return fd
+        except BlockingIOError:
+            os.close(fd)
+            raise UsageMistake(
+                f"--llmperf-report: another session is writing {path.with_suffix('')} now; name "
+                "another place, or wait until it has ended."
+            ) from None
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def read_journal(path: Path, facts: Mapping[str, Any]) -> Left:
+    """What an interrupted session has left; nothing where there is no journal.
 
     ``facts`` are those of this session. Raises :class:`~pytest_llmperf.errors.UsageMistake` where
     the file cannot be read, or was left by a session of which this one is no continuation.
@@ -165,15 +234,19 @@ def read_journal(path: Path, facts: Mapping[str, Any]) -> dict[str, Ended]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
-        return {}
+        return Left(ended={}, beside=())
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, str(error)) from None
     # A kill may cut the last line short; what has no end is not taken for one.
     parsed = [_parsed(path, number, line) for number, line in enumerate(lines[:-1], 1)]
     if not parsed:
-        return {}
+        return Left(ended={}, beside=())
     _check(path, parsed[0], facts)
-    return dict(_ended(path, number, line) for number, line in enumerate(parsed[1:], 2))
+    numbered = list(enumerate(parsed[1:], 2))
+    return Left(
+        ended=dict(_ended(path, at, line) for at, line in numbered if "beside" not in line),
+        beside=tuple(_beside(path, at, line) for at, line in numbered if "beside" in line),
+    )
 
 
 def _parsed(path: Path, number: int, line: str) -> _MAP:
@@ -194,6 +267,13 @@ def _ended(path: Path, number: int, line: _MAP) -> tuple[str, Ended]:
             return str(line["test"]), Ended(identity=fragment["identity"], reports=reports)
     except (KeyError, TypeError, AttributeError, StopIteration):
         pass
+    raise _unreadable(path, f"line {number} is not what a session writes")
+
+
+def _beside(path: Path, number: int, line: _MAP) -> tuple[str, _MAP]:
+    found = line["beside"]
+    if isinstance(found, dict) and found.keys() <= set(_BESIDE):
+        return str(line.get("test")), found
     raise _unreadable(path, f"line {number} is not what a session writes")
 
 

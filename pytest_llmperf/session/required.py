@@ -49,7 +49,7 @@ class Roll:
 
     def select(self, ids: Iterable[str]) -> None:
         """Note the tests that are to run."""
-        self.selected |= {_without_group(nodeid) for nodeid in ids}
+        self.selected |= {without_group(nodeid) for nodeid in ids}
 
     def declare(self, expectations: Iterable[Expectation]) -> None:
         """Note the gates of collected tests."""
@@ -66,7 +66,7 @@ class Roll:
         self.declared |= {Gate(test=t, kind=k, metric=m) for t, k, m in packed}
 
 
-def _without_group(nodeid: str) -> str:
+def without_group(nodeid: str) -> str:
     """xdist writes the group of a test behind its name; ours are all in one."""
     head, _, group = nodeid.rpartition("@")
     return head if GROUP in group.split("_") else nodeid
@@ -191,7 +191,7 @@ def _last_gates(fragments: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any
 
 
 def _plain(endings: Mapping[str, str]) -> dict[str, str]:
-    return {_without_group(nodeid): outcome for nodeid, outcome in endings.items()}
+    return {without_group(nodeid): outcome for nodeid, outcome in endings.items()}
 
 
 def _outcomes(fragments: Sequence[Mapping[str, Any]]) -> dict[str, str]:

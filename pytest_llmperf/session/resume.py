@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from pytest_llmperf.records import Scalar
 from pytest_llmperf.settings import Settings
 
 from .journal import OPTION, RESUMED, digest, facts_of, journal_path, read_journal, refuse, unlike
+from .required import without_group
 
 
 def identity(expectation: Expectation, family: int) -> str:
@@ -35,7 +37,8 @@ class Resumption:
             )
         self.path = journal_path(settings.report)
         self._config = config
-        self._ended = read_journal(self.path, facts_of(config, settings))
+        left = read_journal(self.path, facts_of(config, settings))
+        self._ended, self._beside = left.ended, left.beside
         self._identities: dict[str, str] = {}
 
     @cached_property
@@ -55,25 +58,50 @@ class Resumption:
         must be what they were. Raises UsageMistake as the class does."""
         self._identities = {each.nodeid: identity(each, family) for each in expectations}
         by_name = {each.nodeid: each for each in expectations}
-        for nodeid, ended in self._ended.items():
-            place = ended.fragment.get("environment")
-            if place is not None and self.covers(nodeid):
-                refuse(unlike(place["fingerprint"]["match"], match(by_name[nodeid])))
+        covered = next((each for each in expectations if self.covers(each.nodeid)), None)
+        for test, said in self._beside:
+            expectation = by_name.get(test, covered)
+            if covered is not None and expectation is not None and "environment" in said:
+                then = said["environment"]["fingerprint"]["match"]
+                refuse(unlike(then, match(expectation)))
 
     def covers(self, nodeid: str) -> bool:
         """Whether a test reports again instead of running."""
-        ended = self._ended.get(nodeid)
-        return ended is not None and ended.identity == self._identities.get(nodeid)
+        test = without_group(nodeid)
+        ended = self._ended.get(test)
+        return ended is not None and ended.identity == self._identities.get(test)
+
+    @property
+    def fragments(self) -> list[dict[str, Any]]:
+        """What tests contributed to the report that is not one test's alone."""
+        return [said for _, said in self._beside]
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> bool | None:
         if not self.covers(item.nodeid):
             return None
         hook, config = item.ihook, self._config
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        for data in self._ended[item.nodeid].reports:
-            report = config.hook.pytest_report_from_serializable(config=config, data=dict(data))
+        for data in self._ended[without_group(item.nodeid)].reports:
+            # Under another way of spreading tests it may have another name.
+            named = {**data, "nodeid": item.nodeid}
+            report = config.hook.pytest_report_from_serializable(config=config, data=named)
             setattr(report, RESUMED, True)
             hook.pytest_runtest_logreport(report=report)
+        _leave(item, nextitem)
         hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
+
+
+def _leave(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End what the tests before have set up and the next one does not need, as a test that runs
+    does at its end; pytest has no public way to it. A fixture that fails then is told as this
+    test's error."""
+    state = item.session._setupstate
+    call = pytest.CallInfo.from_call(lambda: state.teardown_exact(nextitem), when="teardown")
+    if call.excinfo is not None:
+        # Not by the hook: plugins that implement it take notes where a test runs, and none has.
+        report = pytest.TestReport.from_item_and_call(item, call)
+        item.ihook.pytest_runtest_logreport(report=report)

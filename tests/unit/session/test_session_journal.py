@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_llmperf.errors import UsageMistake
-from pytest_llmperf.session.journal import journal_path, read_journal
+from pytest_llmperf.session.journal import Left, journal_path, read_journal
 
 FACTS: dict[str, Any] = {
     "journal": 1,
@@ -49,26 +49,35 @@ def test_its_place() -> None:
 
 
 def test_finished_tests(tmp_path: Path) -> None:
-    found = read_journal(written(tmp_path, FACTS, line(), line("b")), FACTS)
+    found = read_journal(written(tmp_path, FACTS, line(), line("b")), FACTS).ended
     assert list(found) == ["a.py::test_a", "b"]
     assert found["b"].identity == "i"
     assert found["b"].fragment["seed"] == 7
 
 
 def test_the_last_word_of_a_test_that_was_run_again_counts(tmp_path: Path) -> None:
-    found = read_journal(written(tmp_path, FACTS, line(outcome="slow"), line()), FACTS)
+    found = read_journal(written(tmp_path, FACTS, line(outcome="slow"), line()), FACTS).ended
     assert found["a.py::test_a"].fragment["tests"][0]["outcome"] == "passed"
 
 
 @pytest.mark.parametrize("end", ["", '\n{"test": "b", "repo'])
 def test_what_a_kill_cut_short_is_not_there(tmp_path: Path, end: str) -> None:
-    found = read_journal(written(tmp_path, FACTS, line(), line("b"), end=end), FACTS)
+    found = read_journal(written(tmp_path, FACTS, line(), line("b"), end=end), FACTS).ended
     assert list(found) == ["a.py::test_a", *(["b"] if end else [])]
 
 
 def test_nothing_was_left(tmp_path: Path) -> None:
-    assert read_journal(tmp_path / "none", FACTS) == {}
-    assert read_journal(written(tmp_path, end=""), FACTS) == {}
+    assert read_journal(tmp_path / "none", FACTS) == Left(ended={}, beside=())
+    assert read_journal(written(tmp_path, end=""), FACTS) == Left(ended={}, beside=())
+
+
+def test_what_belongs_to_all_tests(tmp_path: Path) -> None:
+    said = {"environment": {"python": "3"}, "launches": [{"id": "l"}]}
+    journal = written(tmp_path, FACTS, {"beside": said, "test": "a"}, line())
+    assert read_journal(journal, FACTS).beside == (("a", said),)
+    wrongs: tuple[dict[str, Any], ...] = ({"beside": []}, {"beside": {"gates": []}})
+    for wrong in wrongs:
+        assert "line 2 is not what a session writes" in told(written(tmp_path, FACTS, wrong))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +133,7 @@ def test_lines_that_no_session_writes(
     odd = {**line(), name: value}
     journal = written(tmp_path_factory.mktemp("j"), FACTS, odd)
     if name == "test":
-        assert list(read_journal(journal, FACTS)) == [str(value)]
+        assert list(read_journal(journal, FACTS).ended) == [str(value)]
     else:
         assert "line 2 is not what a session writes" in told(journal)
 
