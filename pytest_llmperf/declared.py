@@ -19,7 +19,7 @@ from pytest_llmperf.load.declare.workloads import (
 from pytest_llmperf.metrics import units
 from pytest_llmperf.metrics.slo import read_slos
 from pytest_llmperf.records import ServerRequest, Workload
-from pytest_llmperf.redact import secret_env, secret_words
+from pytest_llmperf.redact import redact_argv, redact_text, secret_env, secret_words
 from pytest_llmperf.server_options import check_image, check_url, split_words
 from pytest_llmperf.settings import Settings
 
@@ -86,23 +86,35 @@ def _text(name: str, value: object) -> str | None:
         return None
     text = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(text, str) or "\0" in text:
-        raise UsageMistake(f"llm_server({name}={value!r}): expected a text without NUL in it.")
+        shown = redact_text(repr(value))
+        raise UsageMistake(f"llm_server({name}={shown}): expected a text without NUL in it.")
     return text
 
 
 def _words(args: object) -> tuple[str, ...]:
     if isinstance(args, str):
         words = split_words(args, "llm_server: args")
-    elif isinstance(args, list | tuple) and all(isinstance(word, _IN_ARGS) for word in args):
-        words = [str(word) for word in args]
+    elif isinstance(args, list | tuple):
+        words = [_word(position, word) for position, word in enumerate(args, 1)]
     else:
-        words = ["\0"]
+        raise _no_arguments(f"it is of type {type(args).__name__}")
     if any("\0" in word for word in words):
-        raise UsageMistake(
-            f"llm_server(args={args!r}): expected the server's arguments, as one text or as a list "
-            'of words, such as args="--tp 2".'
-        )
+        raise _no_arguments("there is a NUL in it")
     return secret_words(words)
+
+
+def _word(position: int, word: object) -> str:
+    if not isinstance(word, _IN_ARGS):
+        raise _no_arguments(f"word {position} is of type {type(word).__name__}")
+    return str(word)
+
+
+def _no_arguments(why: str) -> UsageMistake:
+    """The arguments themselves may hold secrets, and are not shown."""
+    return UsageMistake(
+        f"llm_server(args=...): {why}; expected the server's arguments, as one text or as a list "
+        'of words, such as args="--tp 2".'
+    )
 
 
 def _variables(env: object) -> tuple[tuple[str, str], ...]:
@@ -110,12 +122,14 @@ def _variables(env: object) -> tuple[tuple[str, str], ...]:
         return ()
     if not isinstance(env, Mapping):
         raise UsageMistake(
-            f'llm_server(env={env!r}): expected names and values, such as env={{"NAME": "value"}}.'
+            f"llm_server(env=...): it is of type {type(env).__name__}; expected names and values, "
+            'such as env={"NAME": "value"}.'
         )
     for name, value in env.items():
         # The value may be a secret, and is not shown.
         if not isinstance(name, str) or not re.fullmatch(r"[^=\0]+", name):
-            raise UsageMistake(f"llm_server(env=...): {name!r} cannot be the name of a variable.")
+            shown = redact_argv([name])[0] if isinstance(name, str) else redact_text(repr(name))
+            raise UsageMistake(f"llm_server(env=...): {shown!r} cannot be the name of a variable.")
         if not isinstance(value, _IN_ARGS) or "\0" in str(value):
             raise UsageMistake(
                 f"llm_server(env=...): the value of {name} is no text that a variable can have; "
@@ -187,7 +201,8 @@ def _reference_server(own: Mapping[str, Any], reference: Mapping[str, Any]) -> S
     """The server of ``llm_server(reference={...})``: like its own but for what is named."""
     if not reference or not hasattr(reference, "items"):
         raise UsageMistake(
-            f"llm_server(reference={reference!r}): expected what differs from the server itself, "
+            f"llm_server(reference=...): it is {'empty' if not reference else 'no mapping'}; "
+            "expected what differs from the server itself, "
             'such as reference={"args": "--chunked-prefill-size 2048"}.'
         )
     for key in reference:

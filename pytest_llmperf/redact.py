@@ -16,16 +16,47 @@ _SECRET_NAME = re.compile(
     r"|(?:^|[^a-z0-9])(?:key|keys|token|auth|authorization)$",
     re.IGNORECASE,
 )
+# Tokens of vocabularies: "eos_token", "pad_token_id".
+_OF_VOCABULARY = re.compile(r"(?:^|[_-])(?:eos|bos|pad|unk|mask|sep|cls)_token(?:_id)?$", re.I)
+# What services of CI call a key and is none: that of a step, of a group, of a cache.
+_HARMLESS_VARIABLE = re.compile(r"(?:_STEP|_GROUP|CACHE|_PUBLIC)_KEY$", re.I)
 _IN_TEXT = (
+    # A password may hold "/" and "@"; "host:1/a@b" has a port there.
+    (
+        re.compile(
+            r"(?<=://)[^/@\s:?#'\"\[]*:(?!\d*(?:[/?#,;)\]\s'\"]|$))(?:(?!://)[^\s'\"])*(?=@)"
+        ),
+        HIDDEN,
+    ),
     (re.compile(r"(?<=://)[^/@\s]+(?=@)"), HIDDEN),
     (re.compile(r"(?<=://)([^\s?'\"]*)\?[^\s'\"]+"), rf"\1?{HIDDEN}"),
-    (re.compile(r"\b(Bearer|bearer|Basic)\s+[\w.~+/=-]{8,}"), rf"\1 {HIDDEN}"),
+    (re.compile(r"\b(Bearer|bearer)\s+[\w.~+/=-]{8,}"), rf"\1 {HIDDEN}"),
+    (
+        re.compile(r"(authorization['\"]?\s{0,4}[:=]\s{0,4}['\"]?basic)\s+[\w.~+/=-]+", re.I),
+        rf"\1 {HIDDEN}",
+    ),
+)
+_QUOTED = r"'(?:[^'\\\n]|\\.)*+'|\"(?:[^\"\\\n]|\\.)*+\""
+# A name in quotes with a text or a list, in JSON or in what Python prints; and in JSON in JSON.
+_IN_JSON = re.compile(
+    rf"(?P<before>(?P<mark>['\"])(?P<name>[\w-]{{1,100}})(?P=mark)\s{{0,4}}:\s{{0,4}})"
+    rf"(?:{_QUOTED}|\[[^\]]{{0,10000}}+\])"
+)
+_IN_INNER_JSON = re.compile(
+    r"(?P<before>(?P<mark>\\{1,7}\")(?P<name>[\w-]{1,100})(?P=mark)\s{0,4}:\s{0,4})"
+    r"(?P=mark).+?(?<!\\)(?P=mark)"
 )
 # What programs print of their settings: Python's repr, a dictionary's, JSON, a line of YAML.
-_PRINTED = re.compile(
-    r"(?P<name>[\w-]{1,100})(?P<between>['\"]?\s{0,4}[=:]\s{0,4})"
-    r"(?P<value>\[[^\]\n]*\]|'[^'\n]*'|\"[^\"\n]*\"|[^\s,;)\]}'\"]+)"
+_PRINTED = re.compile(r"(?P<name>[\w-]{1,100})(?P<between>['\"]?\s{0,4}[=:]\s{0,4})")
+# A text, a list, a mapping, a tuple or a call; what is not closed goes on to the end of the line.
+_VALUE = re.compile(
+    rf"{_QUOTED}"
+    rf"|[\w.]*+(?:\[(?:[^\]\n'\"]|{_QUOTED})*+\]|\((?:[^)\n'\"]|{_QUOTED})*+\)"
+    rf"|\{{(?:[^}}\n'\"]|{_QUOTED})*+\}})"
+    r"|[\w.]*+[\[({'\"][^\n]*|[^\s,;)\]}'\"]+"
 )
+# "Missing key: model.layers.0" and "time per output token: 12 ms" tell what happened.
+_TOLD = re.compile(r"\w (?:keys?|token)\s{0,4}:", re.IGNORECASE)
 #: What a secret's place may say without giving anything away.
 _NOTHING = frozenset({"None", "null", "none", "true", "false", "True", "False", "''", '""'})
 #: Shorter values of variables are words that other texts may hold as well.
@@ -64,62 +95,122 @@ _WORD = re.compile(
     r"(?:[^\s;&|()<>`'\"\\]|\\.|'[^']*'|\"(?:[^\"\\]|\\.)*\")+|[;&|()`\n]", re.DOTALL
 )
 _ENDS = frozenset(";&|()`\n")
+_NAME = re.compile(r"[\w.-]+")
+_HEADER = re.compile(r"(?P<name>[\w-]{1,100}):\s{0,4}(?=\S)")
 
 
 def is_secret(name: str) -> bool:
     """Whether a variable, option or field of this name may hold a secret."""
-    return _SECRET_NAME.search(name.replace("-", "_")) is not None
+    name = name.replace("-", "_")
+    return bool(_SECRET_NAME.search(name)) and not _OF_VOCABULARY.search(name)
 
 
 def redact_text(text: str) -> str:
     """``text`` without the credentials and queries of URLs, those of authorization headers, and
     the secrets that our own environment holds, which servers like to repeat."""
+    return _by_form(_without_repeated(text))
+
+
+def _without_repeated(text: str) -> str:
     for value in _in_environment():
         text = text.replace(value, HIDDEN)
+    return text
+
+
+def _by_form(text: str) -> str:
     for pattern, instead in _IN_TEXT:
         text = pattern.sub(instead, text)
-    return text
+    return _without_json(text)
+
+
+def _without_json(text: str) -> str:
+    """``text`` with the texts of secret names in JSON hidden, so that it stays JSON."""
+
+    def shown(found: re.Match[str]) -> str:
+        value = found[0][len(found["before"]) :]
+        if not is_secret(found["name"]) or value in _NOTHING:
+            return found[0]
+        return f"{found['before']}{found['mark']}{HIDDEN}{found['mark']}"
+
+    return _IN_INNER_JSON.sub(shown, _IN_JSON.sub(shown, text))
 
 
 def redact_printed(text: str) -> str:
     """A line of a log: :func:`redact_text`, and the values of what has a secret's name, however a
     program prints its settings."""
+    text = redact_text(text)
+    shown, at = [], 0
+    for found in _PRINTED.finditer(text):
+        if found.start() < at or not _assigns_a_secret(found):
+            continue
+        value = _VALUE.match(text, found.end())
+        if value is not None and value[0] not in _NOTHING:
+            shown += [text[at : found.end()], HIDDEN]
+            at = value.end()
+    return _without_values_of_flags("".join([*shown, text[at:]]))
 
-    def shown(found: re.Match[str]) -> str:
-        name, between = found["name"], found["between"]
-        # "argument --api-key: expected one argument" assigns nothing.
-        if name.startswith("-") and "=" not in between:
-            return found[0]
-        hidden = is_secret(name) and found["value"] not in _NOTHING
-        return f"{name}{between}{HIDDEN}" if hidden else found[0]
 
-    return _without_values_of_flags(_PRINTED.sub(shown, redact_text(text)))
+def _assigns_a_secret(found: re.Match[str]) -> bool:
+    name, between = found["name"], found["between"]
+    # "argument --api-key: expected one argument" assigns nothing.
+    if name.startswith("-") and "=" not in between:
+        return False
+    return is_secret(name) and not _TOLD.match(found.string, max(found.start() - 2, 0))
 
 
 def _in_environment() -> list[str]:
     """The longest first, for one may be a part of another."""
-    found = {
-        value for name, value in os.environ.items() if len(value) >= _TELLING and is_secret(name)
-    }
-    return sorted(found, key=len, reverse=True)
+    found = {value.strip() for name, value in os.environ.items() if _may_be_repeated(name, value)}
+    return sorted((each for each in found if len(each) >= _TELLING), key=len, reverse=True)
 
 
-def redact_argv(argv: Iterable[str]) -> tuple[str, ...]:
-    """A command line whose secret options and assignments have their values hidden."""
+def _may_be_repeated(name: str, value: str) -> bool:
+    if not is_secret(name) or _HARMLESS_VARIABLE.search(name):
+        return False
+    # "SSH_KEY" may say where a key lies. For a text too long for a path this is false.
+    return os.sep not in value or not os.access(value.strip(), os.F_OK)
+
+
+def redact_argv(argv: Iterable[str], *, repeated: bool = True) -> tuple[str, ...]:
+    """A command line whose secret options and assignments have their values hidden; and, unless
+    ``repeated`` is false, what :func:`redact_text` knows from our own environment."""
     shown: list[str] = []
     hide_next = False
-    for word in argv:
-        name, assigned, _ = word.partition("=")
+    for given in argv:
+        word = _without_repeated(given) if repeated else given
         if hide_next and not word.startswith("--"):
             shown.append(HIDDEN)
             hide_next = False
             continue
-        hide_next = not assigned and word.startswith("-") and is_secret(word)
-        one_word = word.split() == [word]
-        secret = bool(assigned) and is_secret(name) and name.split() == [name]
-        plain = redact_text(word) if one_word else redact_joined(word)
-        shown.append(f"{name}={HIDDEN}" if secret else plain)
+        hide_next = "=" not in word and word.startswith("-") and is_secret(word)
+        shown.append(_hidden_in(word) or _plain(word))
     return tuple(shown)
+
+
+def _plain(word: str) -> str:
+    if word.split() == [word]:
+        return _by_form(word)
+    name, assigned, command = word.partition("=")
+    if assigned and name.startswith("-") and name.split() == [name]:
+        return f"{name}={_joined(command)}"
+    return _joined(word)
+
+
+def _hidden_in(word: str) -> str | None:
+    """``--api-key=x``, ``--env=HF_TOKEN=x`` and ``X-Api-Key: x`` without the value; ``None`` for
+    a word that is none of them."""
+    start = 0
+    while (end := word.find("=", start)) >= 0:
+        name = word[start:end]
+        if name.split() != [name] or (start and not _NAME.fullmatch(name)):
+            break
+        if is_secret(name):
+            return f"{word[: end + 1]}{HIDDEN}"
+        start = end + 1
+    header = _HEADER.match(word, start)
+    if header is None or not is_secret(header["name"]):
+        return None
+    return f"{word[: header.end()]}{HIDDEN}"
 
 
 def _without_values_of_flags(text: str) -> str:
@@ -134,12 +225,15 @@ def _without_values_of_flags(text: str) -> str:
 def redact_joined(command: str) -> str:
     """The same for a command line that somebody joined with spaces, quoted or not; also of the
     commands that are words of it, as ssh and ``sh -c`` are given one."""
+    return _joined(_without_repeated(command))
 
+
+def _joined(command: str) -> str:
     def shown(found: re.Match[str]) -> str:
         name, between = found[1] or found[3], found[2] or found[4]
         return f"{name}{between}{HIDDEN}" if is_secret(name) else found[0]
 
-    return redact_text(_NAMED_IN_TEXT.sub(shown, _as_a_shell_reads_it(command)))
+    return _by_form(_NAMED_IN_TEXT.sub(shown, _as_a_shell_reads_it(command)))
 
 
 def _as_a_shell_reads_it(command: str) -> str:
@@ -153,15 +247,21 @@ def _as_a_shell_reads_it(command: str) -> str:
         hidden, hide_next = hide_next and not word.startswith("--") and bool(word), False
         if hidden:
             return HIDDEN
-        name, assigned, _ = word.partition("=")
-        hide_next = not assigned and word.startswith("-") and is_secret(word)
-        if assigned and is_secret(name) and name.split() == [name]:
-            return f"{name}={HIDDEN}"
+        hide_next = "=" not in word and word.startswith("-") and is_secret(word)
+        if (hidden_in := _hidden_in(word)) is not None:
+            return hidden_in if " " not in hidden_in else shlex.quote(hidden_in)
         # Quotes make words shorter when they go, so this ends.
-        inner = _as_a_shell_reads_it(word) if len(word) < len(written) else word
+        inner = _inner(word) if len(word) < len(written) else word
         return written if inner == word else shlex.quote(inner)
 
-    return _WORD.sub(shown, command)
+    return _WORD.sub(shown, _without_json(command))
+
+
+def _inner(word: str) -> str:
+    name, assigned, command = word.partition("=")
+    if assigned and name.startswith("-") and name.split() == [name]:
+        return f"{name}={_as_a_shell_reads_it(command)}"
+    return _as_a_shell_reads_it(word)
 
 
 def _unquoted(written: str) -> str:
@@ -171,21 +271,26 @@ def _unquoted(written: str) -> str:
         return written  # not what a shell takes for a word
 
 
-def redact_env(env: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+def redact_env(
+    env: Iterable[tuple[str, str]], *, repeated: bool = True
+) -> tuple[tuple[str, str], ...]:
     """The same for environment variables."""
-    return tuple((name, _redacted(name, value)) for name, value in env)
+    return tuple((name, _redacted(name, value, repeated)) for name, value in env)
 
 
-def redact_mapping(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` with the texts of secret names hidden, at any depth."""
-    return {str(name): _redacted(str(name), value) for name, value in values.items()}
+def redact_mapping(values: Mapping[str, Any], *, repeated: bool = True) -> dict[str, Any]:
+    """``values`` with the texts of secret names hidden, at any depth. Subjects are compared across
+    machines, and are to be shown without what is ``repeated`` from one's own environment."""
+    return {str(name): _redacted(str(name), value, repeated) for name, value in values.items()}
 
 
-def _redacted(name: str, value: Any) -> Any:
+def _redacted(name: str, value: Any, repeated: bool) -> Any:
     if isinstance(value, Mapping):
-        return redact_mapping(value)
+        return redact_mapping(value, repeated=repeated)
     if isinstance(value, list | tuple):
-        return [_redacted(name, item) for item in value]
+        return [_redacted(name, item, repeated) for item in value]
     if isinstance(value, str):
-        return HIDDEN if value and is_secret(name) else redact_text(value)
+        if value and is_secret(name):
+            return HIDDEN
+        return redact_text(value) if repeated else _by_form(value)
     return value

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.launch.reach import check_template
-from pytest_llmperf.redact import redact_text
+from pytest_llmperf.redact import HIDDEN, redact_joined, redact_text
 
 from .option_checks import expanded, is_there
 
@@ -124,8 +124,10 @@ def split_words(words: str, option: str) -> list[str]:
     try:
         return shlex.split(words)
     except ValueError as error:
+        # Where a quote is open, nobody knows where a secret ends.
+        shown = words if redact_joined(words) == words else HIDDEN
         raise UsageMistake(
-            f"{option}={words!r}: {error}; close what is quoted, as in a shell."
+            f"{option}={shown!r}: {error}; close what is quoted, as in a shell."
         ) from None
 
 

@@ -189,8 +189,8 @@ class _Mask:
 
 
 def _args(identity: ServerIdentity, argv: Sequence[str], mask: _Mask) -> dict[str, Json]:
-    given = flags(redact_argv(argv[1:]))
-    return mask.mapping({**given, **redact_mapping(identity.args)})
+    given = flags(redact_argv(argv[1:], repeated=False))
+    return mask.mapping({**given, **redact_mapping(identity.args, repeated=False)})
 
 
 def flags(words: Sequence[str]) -> dict[str, Json]:
@@ -235,7 +235,7 @@ def _env(
         for name, value in inherited.items()
         if _INHERITED.match(name) or name.startswith(own)
     }
-    shown = redact_env(sorted({**meant, **given}.items()))
+    shown = redact_env(sorted({**meant, **given}.items()), repeated=False)
     return {
         name: _basenames(value) if name == "PYTHONPATH" else mask.text(value)
         for name, value in shown

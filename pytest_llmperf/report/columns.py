@@ -16,6 +16,8 @@ _LEAST_NAME = 10
 _PROSE = 110
 #: Colours as a terminal is told them.
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
+#: Categories of characters that a terminal, or who reads its lines, would obey.
+_OBEYED = ("Cc", "Cf", "Cs", "Zl", "Zp")
 #: Where characters that are not one column wide wait while a table is aligned: private use.
 _STAND_INS = 0xF0000
 _FILLER = chr(0x10FFFD)
@@ -60,18 +62,28 @@ def _cells(letter: str) -> int:
 
 def inert(value: Any) -> Any:
     """``value`` (a report, or a part of one) with what a terminal would obey written out: escape
-    sequences, other control characters, marks that turn the direction of writing."""
+    sequences, other control characters, marks that turn the direction of writing or end a line."""
     if isinstance(value, str):
         return value if value.isprintable() else "".join(map(_harmless, value))
     if isinstance(value, Mapping):
-        return {name: each if name == "curves" else inert(each) for name, each in value.items()}
+        return {inert(name): inert(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [inert(each) for each in value]
     return value
 
 
+def inert_report(document: Mapping[str, Any]) -> Any:
+    """A whole report made :func:`inert`, without the curves of its runs: thousands of numbers that
+    no terminal shows."""
+    measurements = [
+        {**entry, "runs": [{**run, "curves": None} for run in entry["runs"]]}
+        for entry in document["measurements"]
+    ]
+    return inert({**document, "measurements": measurements})
+
+
 def _harmless(letter: str) -> str:
-    if letter == "\n" or unicodedata.category(letter) not in ("Cc", "Cf", "Cs"):
+    if letter == "\n" or unicodedata.category(letter) not in _OBEYED:
         return letter
     return " " if letter == "\t" else letter.encode("unicode_escape").decode()
 

@@ -91,7 +91,7 @@ def launch_entry(record: LaunchRecord) -> Entry:
     entry["env"] = dict(redact_env(record.env))
     entry["args"] = plain(redact_mapping(record.args))
     entry["failure"] = record.failure and redact_text(record.failure)
-    entry["subject"] = record.subject and plain(redact_mapping(record.subject))
+    entry["subject"] = record.subject and plain(redact_mapping(record.subject, repeated=False))
     return entry
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from pytest_llmperf.metrics import units
 
 from .intervals import Strip, strip_of
-from .words import anchor, count, percent, quantity, short, worse
+from .words import anchor, beside, count, percent, quantity, short, worse
 
 Entry = Mapping[str, Any]
 
@@ -51,7 +51,7 @@ def gate_view(gate: Entry, *, simulated: Collection[str], history: str) -> GateV
         word=_word(gate),
         verdict=gate["verdict"],
         wanted=_wanted(gate),
-        value=quantity(gate["observed"], gate["unit"]),
+        value=_value_and_limit(gate)[0],
         change=_change(gate),
         detects=percent(gate["detectable_loss"]),
         reason=gate["reason"],
@@ -77,7 +77,11 @@ def _wanted(gate: Entry) -> str:
         tolerated = f", {percent(gate['allow'])} allowed" if gate["allow"] else ""
         return f"no loss of {percent(gate['loss_to_catch'])}{tolerated}"
     sign = "≥" if gate["kind"] == "floor" else "≤"
-    return f"{sign} {quantity(gate['limit'], gate['unit'])}"
+    return f"{sign} {_value_and_limit(gate)[1]}"
+
+
+def _value_and_limit(gate: Entry) -> tuple[str, str]:
+    return beside(gate["observed"], gate["limit"], gate["unit"])
 
 
 def _change(gate: Entry) -> str:
@@ -99,7 +103,7 @@ def _facts(gate: Entry) -> list[tuple[str, str]]:
             ("From", _amount(gate)),
         ]
     return [
-        ("Value", _known(gate["observed"], gate["unit"])),
+        ("Value", _value_and_limit(gate)[0]),
         ("Wanted", _wanted(gate)),
         ("Off by", _change(gate)),
         ("Sure", _between(gate)),

@@ -54,12 +54,16 @@ def differences(ours: Entry, theirs: Entry) -> list[tuple[str, str, str]]:
     """What the resolved arguments and the environment of two launches do not share: its name, our
     value and theirs; without what no two launches share, where the launch says what it was."""
     here, there = ours.get("subject") or ours, theirs.get("subject") or theirs
-    return [
-        (f"{kind}{name}", _text(one), _text(other))
-        for kind, part in (("", "args"), ("env ", "env"))
-        for name in sorted({**here.get(part, {}), **there.get(part, {})})
-        if (one := here[part].get(name, _NOTHING)) != (other := there[part].get(name, _NOTHING))
-    ]
+    found = []
+    for kind, part in (("", "args"), ("env ", "env")):
+        # What was not started here has no environment that we know of.
+        mine, other = here.get(part) or {}, there.get(part) or {}
+        found += [
+            (f"{kind}{name}", _text(mine.get(name, _NOTHING)), _text(other.get(name, _NOTHING)))
+            for name in sorted({**mine, **other})
+            if mine.get(name, _NOTHING) != other.get(name, _NOTHING)
+        ]
+    return found
 
 
 def _text(value: object) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 from pytest_llmperf.metrics import units
 from pytest_llmperf.metrics.units import format_number, format_value
 
-from .columns import PLAIN, Look, inert, table, wrapped
+from .columns import PLAIN, Look, inert_report, table, wrapped
 from .terminal import joined
-from .words import count, percent, quantity, short, to_noise
+from .words import beside, count, percent, quantity, short, to_noise
 
 Entry = Mapping[str, Any]
 _OF_RUNS = ("ttft_p50", "ttft_p95", "tpot_mean", "e2e_p95", "output_throughput")
@@ -19,7 +19,7 @@ _OF_RUNS = ("ttft_p50", "ttft_p95", "tpot_mean", "e2e_p95", "output_throughput")
 
 def story_lines(document: Entry, look: Look = PLAIN) -> list[str]:
     """What the summary leaves out: place, servers, every run, every figure, every gate."""
-    document = inert(document)
+    document = inert_report(document)
     return joined(
         _place(document["environment"], look),
         *(_server(server, look) for server in document["servers"]),
@@ -198,8 +198,9 @@ def _numbers(gate: Entry) -> Iterator[str]:
     yield f"{gate['kind']}, {gate['source']} ({gate['reason_code']}, by {gate['mode']})"
     if gate["observed"] is not None:
         over = _over(gate)
-        limit = "" if gate["limit"] is None else f", limit {format_value(gate['limit'], unit)}"
-        yield f"observed {format_value(gate['observed'], unit, digits=6)} over {over}{limit}"
+        value, limit = beside(gate["observed"], gate["limit"], unit, digits=6)
+        asked = "" if gate["limit"] is None else f", limit {limit}"
+        yield f"observed {value} over {over}{asked}"
     if gate["reference"] is not None:
         yield f"against {gate['against']}: {format_value(gate['reference'], unit, digits=6)}"
     if gate["ci_low"] is not None or gate["ci_high"] is not None:

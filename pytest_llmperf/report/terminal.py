@@ -9,16 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_llmperf.metrics import units
-from pytest_llmperf.metrics.units import format_number, format_value
+from pytest_llmperf.metrics.units import format_number
 
-from .columns import PLAIN, Look, inert, table, wrapped
+from .columns import PLAIN, Look, inert_report, table, wrapped
 from .profiles import profile_lines
 from .sweeps import sweep_lines as sweep_lines
 from .sweeps import sweep_section
-from .words import count, percent, quantity, short, to_noise
+from .words import beside, count, percent, short, to_noise
 
 _SIMULATED = "SIMULATED: these figures come from the simulator and describe no hardware."
-_PROBLEMS = {"broken": "broken", "could_not_measure": "could not be measured"}
+#: Outcomes of tests that leave gates undecided, in words.
+PROBLEMS = {"broken": "broken", "could_not_measure": "could not be measured"}
 _COLOURS = {"pass": ("green",), "inconclusive": ("yellow",), "FAIL": ("red", "bold")}
 
 Document = Mapping[str, Any]
@@ -28,7 +29,7 @@ _FEW_TIMES = 4
 
 def summary_lines(document: Document, look: Look = PLAIN) -> list[str]:
     """Everything a person sees at the end: servers, measurements, gates, problems."""
-    document = inert(document)
+    document = inert_report(document)
     return joined(
         server_lines(document, look),
         measurement_table(document, look),
@@ -202,22 +203,18 @@ def painted(word: str, look: Look) -> str:
 
 def observed(gate: Mapping[str, Any]) -> str:
     """What was measured, with the digits that mean something and those that the limit needs."""
-    value, limit, unit = gate["observed"], gate["limit"], gate["unit"]
-    if value is None:
-        return "-"
-    shown = to_noise(value, unit, _gate_noise(gate))
-    # Rounded onto its limit, a value would seem to meet or to miss it.
-    alike = (
-        limit is not None and value != limit and shown == to_noise(limit, unit, _gate_noise(gate))
-    )
-    return format_value(value, unit, digits=8) if alike else shown
+    return _value_and_limit(gate)[0]
+
+
+def _value_and_limit(gate: Mapping[str, Any]) -> tuple[str, str]:
+    return beside(gate["observed"], gate["limit"], gate["unit"], _gate_noise(gate))
 
 
 def _gate_noise(gate: Mapping[str, Any]) -> float | None:
     low, high = gate["ci_low"], gate["ci_high"]
     if gate["kind"] != "regression" and low is not None and high is not None:
         return float(high - low) / 2
-    if gate["detectable_loss"] is None:
+    if gate["detectable_loss"] is None or gate["observed"] is None:
         return None
     return float(gate["detectable_loss"] * abs(gate["observed"]))
 
@@ -227,7 +224,7 @@ def demand(gate: Mapping[str, Any]) -> str:
     if gate["kind"] == "regression":
         return f"no loss\nof {percent(gate['loss_to_catch'])}"
     sign = ">=" if gate["kind"] == "floor" else "<="
-    number = quantity(gate["limit"], gate["unit"])
+    _, number = _value_and_limit(gate)
     if gate["observed"] is not None:  # its unit stands beside it already
         number = number.removesuffix(f" {gate['unit']}")
     return f"{sign} {number}"
@@ -314,7 +311,7 @@ def _score(entry: Mapping[str, Any]) -> list[str]:
 def problem_lines(document: Document, look: Look = PLAIN) -> list[str]:
     """The first line of every test that is broken or could not be measured, by its kind."""
     lines: list[str] = []
-    for outcome, words in _PROBLEMS.items():
+    for outcome, words in PROBLEMS.items():
         tests = [test for test in document["tests"] if test["outcome"] == outcome]
         if tests:
             lines.append(look.paint(f"{count(len(tests), 'test')} {words}:", "red"))

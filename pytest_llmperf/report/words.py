@@ -6,6 +6,9 @@ import math
 
 from pytest_llmperf.metrics.units import format_number, format_value
 
+#: Digits of a value and its limit that fewer would show in a wrong order.
+_MORE_DIGITS = (8, 15)
+
 
 def anchor(id_: str) -> str:
     """An id that may stand in an address."""
@@ -22,8 +25,9 @@ def percent(fraction: float | None, *, signed: bool = False) -> str:
     """A fraction in percent; "-" where there is none."""
     if fraction is None:
         return "-"
-    plus = "+" if signed and fraction > 0 else ""
-    return f"{plus}{format_number(round(fraction * 100, 2), digits=3)} %"
+    number = round(fraction * 100, 2) + 0.0  # what is rounded to -0.0 becomes 0.0
+    plus = "+" if signed and number > 0 else ""
+    return f"{plus}{format_number(number, digits=3)} %"
 
 
 def worse(loss: float | None) -> str:
@@ -47,6 +51,39 @@ def to_noise(value: float, unit: str, noise: float | None) -> str:
     decimals = 1 - min(max(place, size - 2), size)
     number = round(value, decimals)
     return f"{number:,.{max(0, decimals)}f} {'%' if unit == '1' else unit}"
+
+
+def beside(
+    value: float | None,
+    limit: float | None,
+    unit: str,
+    noise: float | None = None,
+    digits: int = 4,
+) -> tuple[str, str]:
+    """``value`` and its ``limit``, each with its unit, "-" for what is missing: ``digits`` digits
+    as a rule, of the value no more than ``noise`` leaves meaning in, and more of both where their
+    texts would compare otherwise than the numbers do."""
+    own = to_noise(value, unit, noise) if noise and value else _told(value, unit, digits)
+    shown = own, _told(limit, unit, digits)
+    if value is None or limit is None:
+        return shown
+    for more in _MORE_DIGITS:
+        if _order(*map(_read, shown)) == _order(value, limit):
+            break
+        shown = _told(value, unit, more), _told(limit, unit, more)
+    return shown
+
+
+def _told(value: float | None, unit: str, digits: int) -> str:
+    return "-" if value is None else format_value(value, unit, digits=digits)
+
+
+def _read(shown: str) -> float:
+    return float(shown.split()[0].replace(",", ""))
+
+
+def _order(one: float, other: float) -> int:
+    return (one > other) - (one < other)
 
 
 def rounded(value: float, digits: int = 4) -> str:

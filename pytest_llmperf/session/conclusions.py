@@ -145,8 +145,7 @@ class Conclusions:
             return {}
         metrics = dict.fromkeys(verdict.metric for verdict in verdicts)
         try:
-            known = past or self.memory.recall(measured, expectation, accelerator)
-            return self.memory.histories(measured, expectation, accelerator, known, metrics)
+            return self.memory.histories(measured, expectation, accelerator, metrics)
         except StoreError as error:
             self.notes.append(f"{expectation.nodeid}: no history in the report. {error}")
             return {}

@@ -46,7 +46,7 @@ from .attempts import Attempt, attempt_at, sequence_of
 from .duration import mean_span_s, mean_startup_s
 from .measurement import Measurement
 from .observed import key_for, launches_of, observation_of
-from .past import Past
+from .past import Past, in_words
 from .required import Known, known_gates
 from .rescue import StoreRescue
 
@@ -106,8 +106,7 @@ class Memory:
         :class:`~pytest_llmperf.store.StoreError`."""
         store, facts = self._open_accepted(), self._here.facts(accelerator)
         key = key_for(expectation, measurement, facts)
-        ours = self._under_way.get(expectation.nodeid)
-        observations = [each for each in store.observations(key) if each.id != ours]
+        observations = self._before(store, key, expectation)
         level = _newest(store.levels(key))
         refused = None
         if level is None:
@@ -125,6 +124,11 @@ class Memory:
             refused=refused,
             changed=changed,
         )
+
+    def _before(self, store: Store, key: str, expectation: Expectation) -> list[Observation]:
+        """The sessions before this one."""
+        ours = self._under_way.get(expectation.nodeid)
+        return [each for each in store.observations(key) if each.id != ours]
 
     def _elsewhere(
         self, store: Store, key: str, facts: Facts
@@ -145,24 +149,27 @@ class Memory:
         measurement: Measurement,
         expectation: Expectation,
         accelerator: Accelerator,
-        past: Past,
         metrics: Iterable[str],
     ) -> dict[str, GateHistory]:
-        """What sessions measured of each of ``metrics``, this one with them, by metric; none of
-        one that no session before has."""
+        """What sessions of this environment measured of each of ``metrics``, this one with them, by
+        metric; none of one that no session before has. Raises
+        :class:`~pytest_llmperf.store.StoreError`."""
+        store, facts = self._open_accepted(), self._here.facts(accelerator)
+        key = key_for(expectation, measurement, facts)
+        observations, level = self._before(store, key, expectation), _newest(store.levels(key))
+        accepted = resting_on(level, observations)
+        against = in_words(level, accepted) if level is not None else ""
         fresh = observation_of(
             "",
             measurement,
             expectation,
             accelerator,
             launches_of(measurement),
-            facts=self._here.facts(accelerator),
+            facts=facts,
             git=self._here.git(),
         )
-        against = past.against if past.level is not None else ""
         found = {
-            metric: history_of(past.observations, fresh, metric, past.accepted, against)
-            for metric in metrics
+            metric: history_of(observations, fresh, metric, accepted, against) for metric in metrics
         }
         return {metric: each for metric, each in found.items() if each is not None}
 

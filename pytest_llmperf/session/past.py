@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_llmperf.records import Json, Level, Observation, RegressionGate
@@ -42,7 +42,7 @@ class Past:
 
     def held(self, gate: RegressionGate, subject: Mapping[str, Json]) -> Refusal | None:
         """What the gate's test holds fixed and some session of the level did not have."""
-        plain = redact_mapping(subject)  # as it is kept
+        plain = redact_mapping(subject, repeated=False)  # as it is kept
         found = (
             Refusal.held(gate, plain, each.subject, self.against, "history")
             for each in reversed(self.accepted)
@@ -52,10 +52,18 @@ class Past:
     @property
     def against(self) -> str:
         """The accepted level in words."""
-        if self.level is None:
-            return "no accepted level"
-        newest = self.accepted[-1]
-        version = newest.subject.get("version")
-        commit = f", {newest.commit[:7]}" if newest.commit else ""
-        of = f" of {newest.subject.get('engine')} {version}" if version else ""
-        return f"the level accepted on {self.level.created[:10]}{of}{commit}"
+        return in_words(self.level, self.accepted)
+
+
+def in_words(level: Level | None, accepted: Sequence[Observation]) -> str:
+    """A level and what is left of the sessions that it rests on, the oldest first."""
+    if level is None:
+        return "no accepted level"
+    on = f"the level accepted on {level.created[:10]}"
+    if not accepted:
+        return on
+    newest = accepted[-1]
+    version = newest.subject.get("version")
+    commit = f", {newest.commit[:7]}" if newest.commit else ""
+    of = f" of {newest.subject.get('engine')} {version}" if version else ""
+    return f"{on}{of}{commit}"

@@ -82,7 +82,7 @@ def text_of(record: Record) -> str:
     document = {"kind": kind_of(record), "schema_version": VERSION, **_plain(record)}
     if isinstance(record, Observation):
         # It is committed to repositories that many people read.
-        document["subject"] = redact_mapping(document["subject"])
+        document["subject"] = redact_mapping(document["subject"], repeated=False)
     return _json(document, indent=2) + "\n"
 
 

@@ -423,7 +423,8 @@ def jenkins_stages(path: Path) -> dict[str, str]:
     named = zip(parts[::2], parts[1::2], strict=True)
     scripts = {name: re.findall(r"\bsh '''(.*?)'''", body, re.DOTALL) for name, body in named}
     return {
-        name: textwrap.dedent(script).replace("\\\n", "") for name, (script,) in scripts.items()
+        name: "\n".join(textwrap.dedent(each) for each in parts).replace("\\\n", "")
+        for name, parts in scripts.items()
     }
 
 

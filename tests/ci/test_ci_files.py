@@ -95,6 +95,7 @@ def test_the_jenkinsfile_is_balanced_and_leaves_every_variable_to_the_shell(file
     assert '"' not in outside
     for opening, closing in ("{}", "()", "[]"):
         assert outside.count(opening) == outside.count(closing)
-    assert len(scripts) == text.count("sh '''")
+    assert len(scripts) == text.count("stage('")
+    assert all(scripts.values())
     for script in scripts.values():
         assert "${" not in script

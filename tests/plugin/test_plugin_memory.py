@@ -274,3 +274,37 @@ def test_mistakes(pytester: pytest.Pytester, args: list[str], said: str) -> None
     result = pytester.runpytest(*args)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert said in result.stderr.str()
+
+
+def test_a_level_whose_sessions_are_gone_breaks_nothing(pytester: pytest.Pytester) -> None:
+    give_history(pytester, 8, accept=True)
+    for document in (pytester.path / "perf").rglob("*.json"):
+        if "observations" not in json.loads(document.read_text()):
+            document.unlink()
+    assert not remembered(pytester)
+    result, report = session(pytester)
+    assert result.ret in (0, 11), str(result.stdout)
+    (gate,) = report["gates"]
+    assert gate["verdict"] == "inconclusive"
+    assert gate["history"] is None
+    assert "Traceback" not in str(result.stdout)
+
+
+def test_the_history_is_of_this_environment_alone(pytester: pytest.Pytester) -> None:
+    newest = give_history(pytester, 8, accept=True)
+    place = """
+    import os
+    def pytest_llmperf_fingerprint(facts): facts["rack"] = os.environ["RACK"]
+    def pytest_llmperf_comparable(): return True
+    """
+    pytester.makeconftest(place)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RACK", "a")
+        _, first = session(pytester)
+        _, second = session(pytester)
+    assert first["gates"][0]["mode"] == "history"
+    assert first["gates"][0]["reason_code"] != "learning"  # by the level of the other environment
+    assert first["gates"][0]["history"] is None
+    assert len(second["gates"][0]["history"]["points"]) == 2
+    assert len(remembered(pytester)) > 2
+    assert newest.key != remembered(pytester)[-1].key

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_llmperf.declared import server_from
+from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.redact import (
     HIDDEN,
     is_secret,
@@ -14,8 +19,11 @@ from pytest_llmperf.redact import (
     redact_env,
     redact_joined,
     redact_mapping,
+    redact_printed,
     redact_text,
+    secret_words,
 )
+from pytest_llmperf.server_options import split_words
 
 
 @pytest.mark.parametrize(
@@ -49,6 +57,9 @@ def test_names_of_secrets(name: str) -> None:
         "--skip-tokenizer-init",
         "TOKENIZERS_PARALLELISM",
         "eos_token_id",
+        "eos_token",
+        "pad-token",
+        "--cls-token-id",
         "kv_cache_dtype",
         "monkey",
         "--log-level",
@@ -218,3 +229,186 @@ def test_what_no_shell_would_take_is_searched_all_the_same() -> None:
 @given(st.text(alphabet="ab '\"\\;&|()$`=-\n", max_size=30))
 def test_without_names_of_secrets_nothing_changes(text: str) -> None:
     assert redact_joined(text) == text
+
+
+# --- what our own environment holds ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["BUILDKITE_STEP_KEY", "BUILDKITE_GROUP_KEY", "CACHE_KEY", "SSH_PUBLIC_KEY"]
+)
+def test_what_ci_calls_a_key_is_no_secret(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "deepseek-r1-serving")
+    word = "/m/deepseek-r1-serving"
+    assert redact_argv(["--model", word]) == ("--model", word)
+    assert redact_text(word) == word
+
+
+def test_where_a_key_lies_is_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_KEY", str(tmp_path))
+    monkeypatch.setenv("PEM_KEY", "/0" * 20_000)  # too long for a path
+    assert redact_text(f"{tmp_path}/model") == f"{tmp_path}/model"
+    assert redact_text("/0" * 20_000) == HIDDEN
+
+
+def test_subjects_are_the_same_on_every_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEPLOY_KEY", "deepseek-r1-serving")
+    subject = {"args": {"model": ["/m/deepseek-r1-serving"], "api_key": "x"}}
+    assert redact_mapping(subject)["args"]["model"] == [f"/m/{HIDDEN}"]
+    assert redact_mapping(subject, repeated=False) == {
+        "args": {"model": ["/m/deepseek-r1-serving"], "api_key": HIDDEN}
+    }
+    word = "/m/deepseek-r1-serving"
+    assert redact_argv([word, "--api-key", "x"], repeated=False) == (word, "--api-key", HIDDEN)
+    assert redact_env([("A", word), ("KEY", "x")], repeated=False) == (("A", word), ("KEY", HIDDEN))
+
+
+def test_a_key_with_blanks_around_it_is_found_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_API_KEY", " sk-0123456789\n")
+    monkeypatch.setenv("OTHER_KEY", "     short     ")
+    assert redact_text("Incorrect: sk-0123456789.") == f"Incorrect: {HIDDEN}."
+    assert redact_text("a     short     text") == "a     short     text"
+
+
+# --- what programs print ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "RuntimeError: unexpected key: model.layers.0.mlp",
+        "Missing key: x",
+        "Missing keys: ['a', 'b']",
+        "invalid token: '<' at 3",
+        "time per output token: 12.3 ms",
+        "eos_token='</s>', pad_token_id=0",
+        "Basic information about",
+    ],
+)
+def test_what_explains_a_failed_start_is_shown(line: str) -> None:
+    assert redact_printed(line) == line
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("api_key=SecretStr('abc'), port=1", f"api_key={HIDDEN}, port=1"),
+        (r"api_key='it\'s secret', port=1", f"api_key={HIDDEN}, port=1"),
+        ("api_key=('a','b'), port=1", f"api_key={HIDDEN}, port=1"),
+        ("api_key=['a]', 'b'], port=1", f"api_key={HIDDEN}, port=1"),
+        ("api_key={'a': 'b'}, port=1", f"api_key={HIDDEN}, port=1"),
+        ("api_key='never closed", f"api_key={HIDDEN}"),
+        ("api_key=SecretStr('never", f"api_key={HIDDEN}"),
+        ("args=Args(model='m', api_key='abc')", f"args=Args(model='m', api_key={HIDDEN})"),
+        ("args=[{'api_key': 'abc'}]", f"args=[{{'api_key': {HIDDEN}}}]"),
+        ("token: hf_abc", f"token: {HIDDEN}"),
+        ("{'token': 'abc'}", f"{{'token': {HIDDEN}}}"),
+        ("loaded with token=abc", f"loaded with token={HIDDEN}"),
+    ],
+)
+def test_values_are_hidden_whole(line: str, shown: str) -> None:
+    assert redact_printed(line).replace(f"'{HIDDEN}'", HIDDEN) == shown
+
+
+def test_basic_authorization() -> None:
+    assert redact_text("Authorization: Basic dTpw") == f"Authorization: Basic {HIDDEN}"
+    assert redact_text("{'Authorization': 'Basic dTpw'}") == f"{{'Authorization': '{HIDDEN}'}}"
+
+
+# --- nested ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("--env=HF_TOKEN=hf_abc", f"--env=HF_TOKEN={HIDDEN}"),
+        (
+            "--llmperf-reference-args=--api-key=foo123",
+            f"--llmperf-reference-args=--api-key={HIDDEN}",
+        ),
+        (
+            "--llmperf-reference-args=--api-key foo123",
+            f"--llmperf-reference-args=--api-key {HIDDEN}",
+        ),
+        ('{"password":"foo123", "n": 1}', f'{{"password":"{HIDDEN}", "n": 1}}'),
+        (
+            '--speculative-config={"hf_token": "a b"}',
+            f'--speculative-config={{"hf_token": "{HIDDEN}"}}',
+        ),
+        ('{"a": {"api_key": ["x"], "m": "y"}}', f'{{"a": {{"api_key": "{HIDDEN}", "m": "y"}}}}'),
+        ("X-Api-Key: foo123", f"X-Api-Key: {HIDDEN}"),
+        ("-HX-Api-Key:foo 123", f"-HX-Api-Key:{HIDDEN}"),
+        ("--header=X-Api-Key: foo123", f"--header=X-Api-Key: {HIDDEN}"),
+    ],
+)
+def test_secrets_within_words(word: str, shown: str) -> None:
+    assert redact_argv([word]) == (shown,)
+    assert HIDDEN in repr(secret_words([word]))
+    joined = redact_joined(shlex.join(["serve", word, "--tp", "2"]))
+    assert shlex.split(joined) == ["serve", shown, "--tp", "2"]
+    deep = redact_joined(shlex.join(["sh", "-c", shlex.join(["serve", word])]))
+    assert shlex.split(shlex.split(deep)[2]) == ["serve", shown]
+
+
+def test_texts_of_a_mapping_may_be_json() -> None:
+    inner = json.dumps({"hf_token": 'a"b', "n": "m"})
+    shown = redact_mapping({"config": inner, "deep": json.dumps({"config": inner})})
+    assert json.loads(shown["config"]) == {"hf_token": HIDDEN, "n": "m"}
+    assert "a" not in json.loads(json.loads(shown["deep"])["config"])["hf_token"]
+
+
+@pytest.mark.parametrize(
+    "word", ["a=" * 20_000, '"key":[' * 5_000, "://a:" * 2_000, '\\"' * 20_000]
+)
+def test_long_words_end(word: str) -> None:
+    assert redact_argv([word]) == (word,)
+
+
+# --- addresses -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:pa/ss@h/db", f"postgresql://{HIDDEN}@h/db"),
+        ("postgresql://u:p@ss@h/db", f"postgresql://{HIDDEN}@h/db"),
+        ("postgresql://u:p@s/s@h:5432/db", f"postgresql://{HIDDEN}@h:5432/db"),
+        ("postgresql://:12ab/x@h", f"postgresql://{HIDDEN}@h"),
+        ("http://h/a@b", "http://h/a@b"),
+        ("http://h:8000/a@b", "http://h:8000/a@b"),
+        ("http://[::1]:8000/a@b", "http://[::1]:8000/a@b"),
+        ("http://h:80,http://u:p@i", f"http://h:80,http://{HIDDEN}@i"),
+        ("http://h/x?y=a@b", f"http://h/x?{HIDDEN}"),
+    ],
+)
+def test_passwords_in_addresses(url: str, shown: str) -> None:
+    assert redact_text(url) == shown
+
+
+# --- mistakes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given_", "why"),
+    [
+        ({"args": ["--api-key", "sk-secret-0123", None]}, "word 3 is of type NoneType"),
+        ({"args": "--api-key sk-secret-0123 'x"}, "No closing quotation"),
+        ({"args": {"--api-key": "sk-secret-0123"}}, "it is of type dict"),
+        ({"args": ["--api-key", "sk-secret-0123\0"]}, "there is a NUL in it"),
+        ({"env": [("HF_TOKEN", "sk-secret-0123")]}, "it is of type list"),
+        ({"env": {"HF_TOKEN=sk-secret-0123": "1"}}, "cannot be the name of a variable"),
+        ({"reference": [("env", "HF_TOKEN=sk-secret-0123")]}, "it is no mapping"),
+    ],
+)
+def test_mistakes_do_not_repeat_secrets(given_: dict[str, Any], why: str) -> None:
+    with pytest.raises(UsageMistake, match=why) as caught:
+        server_from("sim", model="m", **given_)
+    assert "secret" not in str(caught.value)
+
+
+def test_an_open_quote_may_hold_half_of_a_secret() -> None:
+    with pytest.raises(UsageMistake) as caught:
+        split_words("--api-key 'half secret", "--llmperf-reference-args")
+    assert "secret" not in str(caught.value)
+    with pytest.raises(UsageMistake, match="--tp 'x"):
+        split_words("--tp 'x", "--llmperf-reference-args")

@@ -153,6 +153,9 @@ const charts = (() => {
   function history(report, into) {
     const gate = report.gates[Number(into.dataset.gate)];
     const { points, steps, level } = gate.history;
+    const sharing = report.gates.filter((each) => each.test === gate.test && each.metric === gate.metric);
+    const limits = [...new Set(sharing.map((each) => each.limit).filter((limit) => limit != null))];
+    const fresh = css(sharing.some((each) => each.verdict === "fail") ? "--fail" : "--candidate");
     const of = (test) => points.map((point) => (test(point) ? point.value : null));
     const starts = [0, ...steps.map((step) => step.at)];
     const levels = steps.length ? [steps[0].before, ...steps.map((step) => step.after)] : [];
@@ -160,11 +163,11 @@ const charts = (() => {
     const flat = levels.map((height, at) => ({ from: starts[at] - 0.5, to: ends[at] - 0.5, height }));
     const across = [
       { at: level, scale: "y", stroke: css("--pass"), dash: [6, 4] },
-      { at: gate.limit, scale: "y", stroke: css("--fail") },
+      ...limits.map((at) => ({ at, scale: "y", stroke: css("--fail") })),
       ...steps.map((step) => ({ at: step.at - 0.5, scale: "x", stroke: css("--inconclusive"), dash: [3, 3] })),
     ].filter((line) => line.at != null);
     const named = (point) => [point.created.slice(0, 10), point.version, point.commit?.slice(0, 7)].filter(Boolean).join(" ");
-    const drawn = [["dashed: the accepted level", level != null], ["red: the limit", gate.limit != null], ["solid: levels between steps", steps.length]];
+    const drawn = [["dashed: the accepted level", level != null], [limits.length > 1 ? "red: the limits" : "red: the limit", limits.length], ["solid: levels between steps", steps.length]];
     const lines = drawn.filter(([, there]) => there).map(([word]) => word).join(", ");
     into.replaceChildren();
     plot(figure(into, `${spoken(gate.metric)}, session by session${lines ? ` (${lines})` : ""}`, `${points.length} sessions, ${steps.length} changes of level`), {
@@ -177,7 +180,7 @@ const charts = (() => {
         { label: "session", value: (_, v) => (v == null ? "–" : named(points[v])) },
         dots("accepted", css("--candidate"), true),
         dots("not accepted", css("--candidate"), false),
-        { ...dots("this session", css(gate.verdict === "fail" ? "--fail" : "--candidate"), true), points: { ...dots("", css(gate.verdict === "fail" ? "--fail" : "--candidate"), true).points, size: 12 } },
+        { ...dots("this session", fresh, true), points: { ...dots("", fresh, true).points, size: 12 } },
       ],
       plugins: [marks(across), launchesAndLevels(points, flat)],
     }, [points.map((_, at) => at), of((p) => p.accepted), of((p) => !p.accepted && !p.fresh), of((p) => p.fresh)]);

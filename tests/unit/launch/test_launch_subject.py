@@ -283,6 +283,18 @@ def test_flags_become_names_and_values() -> None:
     }
 
 
+def test_what_our_own_environment_calls_a_key_changes_no_subject(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan = planned("server", "--revision", "chunked-prefill-2048", env={"ENG_A": "a-long-value-b"})
+    before = shown(plan)
+    monkeypatch.setenv("DEPLOY_KEY", "chunked-prefill-2048")
+    monkeypatch.setenv("OTHER_KEY", "a-long-value-b")
+    after = shown(plan)
+    assert (after["args"], after["env"]) == (before["args"], before["env"])
+    assert "chunked-prefill-2048" in json.dumps(after["args"])
+
+
 def test_the_environment_that_may_matter_is_told() -> None:
     plan = planned(
         "server",

@@ -237,6 +237,13 @@ def test_two_sides_are_told_apart_by_their_arguments() -> None:
     ]
     subject = {"subject": {"args": {"tp": 1}, "env": {}}}
     assert differences({**ours, **subject}, {**theirs, **subject}) == []
+    attached = {"subject": {"args": {"model": "m"}, "env": None}}  # not started here
+    assert differences(attached, attached) == []
+    assert differences({"subject": {**subject["subject"], "env": {"A": "1"}}}, attached)[-1] == (
+        "env A",
+        "1",
+        "not there",
+    )
 
 
 def test_the_script_is_told_which_direction_is_the_better(samples: Samples) -> None:

@@ -13,7 +13,7 @@ from pytest_llmperf.report import brief, story, terminal
 from pytest_llmperf.report import document as doc
 from pytest_llmperf.report.columns import Look, cells, clip, inert, start
 from pytest_llmperf.report.junit import properties
-from pytest_llmperf.report.words import short, to_noise
+from pytest_llmperf.report.words import beside, percent, short, to_noise
 
 if TYPE_CHECKING:
     from tests.unit.report.conftest import Samples
@@ -233,10 +233,9 @@ def test_what_is_cut_fits(text: str, width: int) -> None:
 
 @given(st.text())
 def test_nothing_in_a_report_is_obeyed_by_a_terminal(text: str) -> None:
-    shown = inert({"a": [text]})["a"][0]
-    assert not any(
-        unicodedata.category(each) in ("Cc", "Cf", "Cs") for each in shown if each != "\n"
-    )
+    ((key, (shown,)),) = inert({text: [text]}).items()
+    obeyed = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    assert not any(unicodedata.category(each) in obeyed for each in key + shown if each != "\n")
 
 
 def test_hostile_names_and_messages_are_written_out(samples: Samples) -> None:
@@ -250,6 +249,18 @@ def test_hostile_names_and_messages_are_written_out(samples: Samples) -> None:
         assert text
         assert all(each.isprintable() or each == "\n" for each in text)
     assert "\\x1b[2J" in "\n".join(story.story_lines(document))
+
+
+def test_hostile_arguments_of_a_server_are_written_out(samples: Samples) -> None:
+    evil = "\x1b[2J\u2028next"
+    launch = replace(samples.launch, args={evil: 1, "curves": evil, "runs": [{"curves": evil}]})
+    text = "\n".join(story.story_lines(samples.assemble(samples.fragment(launch=launch))))
+    assert text.count("\\x1b[2J\\u2028next") >= 2
+    assert all(each.isprintable() or each == "\n" for each in text)
+
+
+def test_line_ends_of_all_kinds_are_written_out() -> None:
+    assert inert("a\u2028b\u2029c") == "a\\u2028b\\u2029c"
 
 
 def paint(text: str, *marks: str) -> str:
@@ -291,6 +302,67 @@ def test_a_value_is_never_rounded_onto_its_limit(samples: Samples) -> None:
     assert terminal.observed(gate) == "1,799.8 tok/s"
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "limit", "unit", "ci", "shown"),
+    [
+        ("floor", 1000.3, 1000.4, "tok/s", None, ("1,000.3 tok/s", ">= 1,000.4")),
+        ("floor", 999.97, 1000.0, "tok/s", (999.42, 1000.52), ("999.97 tok/s", ">= 1,000")),
+        ("floor", 1731.32, 1731.0, "tok/s", (1550.0, 1900.0), ("1,731.32 tok/s", ">= 1,731")),
+        ("ceiling", 100.04, 100.0, "ms", (99.0, 101.0), ("100.04 ms", "<= 100")),
+        ("floor", 0.98996, 0.99, "1", None, ("98.996 %", ">= 99 %")),
+        ("floor", 999.999996, 1000.0, "tok/s", None, ("999.999996 tok/s", ">= 1,000")),
+        ("floor", 990.3, 1000.4, "tok/s", None, ("990.3 tok/s", ">= 1,000")),
+    ],
+)
+def test_a_value_stands_on_its_side_of_the_limit(
+    samples: Samples,
+    kind: str,
+    value: float,
+    limit: float,
+    unit: str,
+    ci: tuple[float, float] | None,
+    shown: tuple[str, str],
+) -> None:
+    document = samples.assemble(samples.fragment())
+    gate = document["gates"][0]
+    low, high = ci or (None, None)
+    gate.update(kind=kind, observed=value, limit=limit, unit=unit, ci_low=low, ci_high=high)
+    gate["detectable_loss"] = None
+    assert (terminal.observed(gate), terminal.demand(gate)) == shown
+
+
+@given(
+    st.floats(min_value=1e-3, max_value=1e7),
+    st.floats(min_value=-1e-3, max_value=1e-3),
+    st.none() | st.floats(min_value=1e-6, max_value=1e4),
+    st.sampled_from(["tok/s", "1"]),
+)
+def test_shown_numbers_compare_as_the_numbers_do(
+    limit: float, off: float, noise: float | None, unit: str
+) -> None:
+    value = round(limit * (1 + off), 9)
+    limit = round(limit, 9)
+    own, theirs = (
+        float(each.split()[0].replace(",", "")) for each in beside(value, limit, unit, noise)
+    )
+    assert (own > theirs, own < theirs) == (value > limit, value < limit)
+
+
+def test_the_story_shows_a_limit_in_the_digits_of_its_value(samples: Samples) -> None:
+    document = samples.assemble(samples.fragment())
+    document["gates"][0].update(observed=1000.3, limit=1000.4)
+    assert "observed 1,000.3 tok/s over 3 launches, 3 runs, limit 1,000.4 tok/s" in " ".join(
+        " ".join(story.story_lines(document)).split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("fraction", "shown"), [(-0.00004, "0 %"), (0.00004, "0 %"), (0.001, "+0.1 %"), (-0.1, "-10 %")]
+)
+def test_nothing_has_no_sign(fraction: float, shown: str) -> None:
+    assert percent(fraction, signed=True) == shown
+
+
 # --- few words, and all of them ----------------------------------------------------------------
 
 
@@ -300,15 +372,63 @@ def test_quiet_is_a_line_for_each_gate_that_did_not_pass(samples: Samples) -> No
     fragment["gates"].append(good)
     document = samples.assemble(fragment)
     failed, hole = brief.brief_lines(document)
-    assert (
-        failed
-        == (
-            "FAIL: test_chat: output throughput 1,611 tok/s, asked >= 1,800, -10.5 % (-13.7..-7.3)"
-        )[:80]
-    )
+    assert failed == "FAIL: test_chat: output throughput 1,611 tok/s, asked >= 1,800, -10.5 %"
     assert hole == "NOT COVERED: test_chat: p95 TTFT, no_reference"
     assert brief.closing_lines(document) == [
         "llmperf: FAIL: 1 failed, 1 not covered, 1 passed, of 3 gates"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("width", "line"),
+    [
+        (
+            100,
+            "FAIL: test_chat: output throughput 1,611 tok/s, asked >= 1,800, -10.5 % (-13.7..-7.3)",
+        ),
+        (82, "FAIL: test_chat: output throughput 1,611 tok/s, asked >= 1,800, -10.5 %"),
+        (71, "FAIL: test_chat: output throughput 1,611 tok/s, asked >= 1,800, -10.5 %"),
+        (70, "FAIL: test_chat: output throughput 1,611 tok/s, asked >= 1,800"),
+        (60, "FAIL: test_chat: output throughput 1,611 tok/s"),
+        (40, "FAIL: test_chat: output throughput"),
+        (30, "FAIL: test_chat: output thro.."),
+    ],
+)
+def test_what_has_no_room_is_left_out_whole(samples: Samples, width: int, line: str) -> None:
+    document = samples.assemble(samples.fragment())
+    assert brief.brief_lines(document, Look(width=width))[0] == line
+
+
+def test_a_reason_gives_way_before_an_interval(samples: Samples) -> None:
+    document = samples.assemble(samples.fragment())
+    gate = document["gates"][0]
+    gate.update(verdict="inconclusive", covered=False, reason_code="too_few_requests")
+    whole = (
+        "NOT COVERED: test_chat: output throughput 1,611 tok/s, asked >= 1,800, -10.5 % "
+        "(-13.7..-7.3), too_few_requests"
+    )
+    assert brief.brief_lines(document, Look(width=len(whole)))[0] == whole
+    assert brief.brief_lines(document, Look(width=len(whole) - 1))[0] == whole.rpartition(",")[0]
+
+
+def test_an_expected_failure_is_told_as_such(samples: Samples) -> None:
+    fragment = samples.fragment()
+    failed = fragment["gates"][0]
+    fragment["gates"] = [failed, {**failed, "test": "t.py::test_good", "verdict": "pass"}]
+    fragment["tests"] = [doc.test_entry(samples.node, "xfailed", "too slow", 1.0)]
+    document = samples.assemble(fragment)
+    assert brief.brief_lines(document) == []
+    assert brief.closing_lines(document) == [
+        "llmperf: pass: 1 failed as expected, 1 passed, of 2 gates"
+    ]
+
+
+def test_the_last_line_tells_of_what_could_not_be_measured(samples: Samples) -> None:
+    fragment = samples.fragment()
+    fragment["gates"] = [{**fragment["gates"][0], "verdict": "pass"}]
+    fragment["tests"] = [doc.test_entry("t.py::test_b", "could_not_measure", "no limit", 1.0)]
+    assert brief.closing_lines(samples.assemble(fragment)) == [
+        "llmperf: inconclusive: 1 gate passed; 1 test could not be measured"
     ]
 
 

@@ -302,6 +302,15 @@ def test_a_metric_must_be_finite(store: Store, samples: Samples) -> None:
     assert store.keys() == []
 
 
+def test_a_subject_is_kept_the_same_on_every_machine(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = {"args": {"model": "/m/deepseek-r1-serving", "api_key": "x"}}
+    monkeypatch.setenv("DEPLOY_KEY", "deepseek-r1-serving")
+    kept = json.loads(text_of(samples.observation(subject=subject)))["subject"]
+    assert kept == {"args": {"model": "/m/deepseek-r1-serving", "api_key": "***"}}
+
+
 def _without(document: dict[str, Any], name: str) -> dict[str, Any]:
     return {field: value for field, value in document.items() if field != name}
 
