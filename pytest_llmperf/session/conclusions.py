@@ -156,7 +156,7 @@ class Conclusions:
         """Remember how much the launches of ``measured`` differ, whether a gate asks or not: they
         were made, and plans and gates of other tests on the same server and workload may."""
         if self.memory is not None and expectation.server is not None:
-            profile = self.memory.calibrate(measured, expectation.server, accelerator)
+            profile = self.memory.calibrations.remember(measured, expectation.server, accelerator)
             self.profiles[expectation.nodeid] = profile
 
     def noise(
@@ -166,7 +166,7 @@ class Conclusions:
         if self.memory is None:
             return {}, None
         try:
-            profile = self.memory.profile(request, workload, accelerator)
+            profile = self.memory.calibrations.of(request, workload, accelerator)
         except StoreError as error:
             self._note(error)
             return {}, None

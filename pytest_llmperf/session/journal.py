@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.gates.comparable import differences
 from pytest_llmperf.settings import Settings
 
 from .environment import git_facts, package_versions, written_by_us
@@ -302,10 +303,8 @@ def _check(path: Path, then: _MAP, now: Mapping[str, Any]) -> None:
     parts = ("versions", "git", "settings")
     if then.get("journal") != _FORMAT or not all(isinstance(then.get(n), dict) for n in parts):
         raise _unreadable(path, "another version of pytest-llmperf wrote it")
-    options = (
-        f"--llmperf-{name.replace('_', '-')}"
-        for name in unlike_names(then["settings"], now["settings"])
-    )
+    differing = differences(now["settings"], then["settings"])
+    options = (f"--llmperf-{each.name.replace('_', '-')}" for each in differing)
     refuse([*unlike(then["versions"], now["versions"]), *unlike(then["git"], now["git"]), *options])
 
 
@@ -320,11 +319,7 @@ def refuse(differing: Sequence[str]) -> None:
 
 def unlike(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs, for people, with both values."""
-    return [f"{name} ({then.get(name)} -> {now.get(name)})" for name in unlike_names(then, now)]
-
-
-def unlike_names(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    return sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+    return [f"{each.name} ({each.old} -> {each.new})" for each in differences(now, then)]
 
 
 def digest(value: object) -> str:

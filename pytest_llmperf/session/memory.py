@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pytest_llmperf import clock
-from pytest_llmperf.accelerators import fingerprint
-from pytest_llmperf.errors import ClientError
 from pytest_llmperf.expectations import Expectation
 from pytest_llmperf.gates.chronicle import history_of
-from pytest_llmperf.gates.comparable import GATE_VERSION, differences, refusal, told
-from pytest_llmperf.gates.noise import FEWEST_LAUNCHES, noise_by_metric
+from pytest_llmperf.gates.comparable import differences, refusal, told
 from pytest_llmperf.records import (
     Accelerator,
     GateHistory,
     Judged,
+    LaunchValues,
     Level,
-    NoiseProfile,
     Observation,
     Scalar,
-    ServerRequest,
     Verdict,
-    Workload,
 )
 from pytest_llmperf.store import (
     MOST_SESSIONS,
     Store,
     StoreError,
-    key_of,
     near,
     new_id,
     open_store,
@@ -43,15 +36,13 @@ from pytest_llmperf.store import (
 
 from .anchor import attempt_after, judged_after, sequence_with
 from .attempts import Attempt, attempt_at, sequence_of
-from .duration import mean_span_s, mean_startup_s
+from .calibrations import Calibrations
 from .measurement import Measurement
 from .observed import key_for, launches_of, observation_of
 from .past import Past, in_words
 from .required import Known, known_gates
 from .rescue import StoreRescue
 
-#: How long a calibration is believed.
-PROFILE_DAYS = 30
 UPDATE_REASON = "--llmperf-update-baseline"
 
 Facts = Mapping[str, Scalar]
@@ -87,6 +78,7 @@ class Memory:
         self._accepted: Store | None = None
         self._kept: set[tuple[str, str]] = set()
         self._rescue = StoreRescue()
+        self.calibrations = Calibrations(self._open, here.facts)
         #: What tests that go on will be kept as, by node id: their launches are kept already.
         self._under_way: dict[str, str] = {}
 
@@ -159,15 +151,8 @@ class Memory:
         observations, level = self._before(store, key, expectation), _newest(store.levels(key))
         accepted = resting_on(level, observations)
         against = in_words(level, accepted) if level is not None else ""
-        fresh = observation_of(
-            "",
-            measurement,
-            expectation,
-            accelerator,
-            launches_of(measurement),
-            facts=facts,
-            git=self._here.git(),
-        )
+        launches = launches_of(measurement)
+        fresh = self._observation("", measurement, expectation, accelerator, launches)
         found = {
             metric: history_of(observations, fresh, metric, accepted, against) for metric in metrics
         }
@@ -182,9 +167,7 @@ class Memory:
     ) -> dict[str, Attempt]:
         """Which attempt each regression gate is at, by metric; ``against`` names what it is
         compared with. Raises :class:`~pytest_llmperf.store.StoreError`."""
-        observations = self._open().observations(
-            key_for(expectation, measurement, self._here.facts(accelerator))
-        )
+        observations = self._remembered(measurement, expectation, accelerator)
         git = self._here.git()
         sequences = {
             gate.metric: sequence_of(gate, git, measurement.subject, against)
@@ -202,9 +185,7 @@ class Memory:
     ) -> dict[str, Attempt]:
         """What sessions before left of the comparison of each gate with ``release``, by metric, of
         at most ``most_pairs`` pairs. Raises :class:`~pytest_llmperf.store.StoreError`."""
-        observations = self._open().observations(
-            key_for(expectation, measurement, self._here.facts(accelerator))
-        )
+        observations = self._remembered(measurement, expectation, accelerator)
         theirs = measurement.reference.subject if measurement.reference is not None else {}
         return {
             gate.metric: attempt_after(
@@ -212,6 +193,12 @@ class Memory:
             )
             for gate in expectation.regressions
         }
+
+    def _remembered(
+        self, measurement: Measurement, expectation: Expectation, accelerator: Accelerator
+    ) -> list[Observation]:
+        key = key_for(expectation, measurement, self._here.facts(accelerator))
+        return self._open().observations(key)
 
     def known_gates(self) -> list[Known]:
         """Every gate of every test that is remembered and not retired.
@@ -239,17 +226,9 @@ class Memory:
         if not fresh or (expectation.nodeid, launch_id) in self._kept:
             return
         whole = self._under_way.setdefault(expectation.nodeid, new_id())
+        part = part_id(whole, launch_id)
         self._append(
-            observation_of(
-                part_id(whole, launch_id),
-                measurement,
-                expectation,
-                accelerator,
-                fresh,
-                facts=self._here.facts(accelerator),
-                git=self._here.git(),
-                part_of=whole,
-            )
+            self._observation(part, measurement, expectation, accelerator, fresh, part_of=whole)
         )
 
     def keep(
@@ -271,20 +250,33 @@ class Memory:
         if not fresh:
             return  # nothing was measured, or a test was run again on what was measured before
         self._kept |= {(expectation.nodeid, each.launch_id) for each in launches}
-        observation = observation_of(
+        observation = self._observation(
             self._under_way.pop(expectation.nodeid, "") or new_id(),
             measurement,
             expectation,
             accelerator,
             fresh,
-            facts=self._here.facts(accelerator),
-            git=self._here.git(),
             verdicts=verdicts,
             judged=[_judged(verdict, attempts, measurement) for verdict in verdicts],
         )
         store = self._append(observation)
         if self._update and verdicts and all(_may_move_the_level(each) for each in verdicts):
             self._accept(store, observation)
+
+    def _observation(
+        self,
+        id_: str,
+        measurement: Measurement,
+        expectation: Expectation,
+        accelerator: Accelerator,
+        launches: Sequence[LaunchValues],
+        **more: Any,
+    ) -> Observation:
+        """What is kept of ``launches``, here and now; ``more`` as ``observation_of`` has it."""
+        facts, git = self._here.facts(accelerator), self._here.git()
+        return observation_of(
+            id_, measurement, expectation, accelerator, launches, facts=facts, git=git, **more
+        )
 
     def _append(self, observation: Observation) -> Store:
         """Append to the store, or, where that fails, to one in the temporary directory."""
@@ -310,56 +302,6 @@ class Memory:
                 commit=newest.commit,
             )
         )
-
-    # --- noise ------------------------------------------------------------------------------
-
-    def calibrate(
-        self, measurement: Measurement, request: ServerRequest, accelerator: Accelerator
-    ) -> NoiseProfile:
-        """Remember how much the launches of ``measurement`` differ.
-
-        Raises :class:`~pytest_llmperf.store.StoreError`, and ClientError where too few launches
-        gave a valid run.
-        """
-        names = {name for run in measurement.valid_runs for name in run.metrics}
-        found = noise_by_metric({name: _finite(measurement, name) for name in sorted(names)})
-        if not found:
-            raise ClientError(
-                f"nothing to calibrate {measurement.workload.name!r} by: fewer than "
-                f"{FEWEST_LAUNCHES} launches had a valid run. "
-                + ("; ".join(measurement.invalid_reasons) or "See the server's log.")
-            )
-        profile = NoiseProfile(
-            key=_noise_key(request, measurement.workload, self._here.facts(accelerator)),
-            created=clock.stamp().isoformat(),
-            launches=len({run.launch_id for run in measurement.valid_runs}),
-            run_sigma={n: e.run_sigma for n, e in found.items() if e.run_sigma is not None},
-            launch_sigma={name: each.launch_sigma for name, each in found.items()},
-            pair_sigma={name: each.pair_sigma for name, each in found.items()},
-            pair_df=min(each.pair_df for each in found.values()),
-            lag1={name: each.lag1 for name, each in found.items()},
-            bimodal=tuple(name for name, each in found.items() if each.bimodal),
-            block=_beneath(accelerator),
-            startup_s=mean_startup_s(measurement.runs),
-            measure_s=mean_span_s(measurement.runs),
-        )
-        self._open().save_profile(profile)
-        return profile
-
-    def profile(
-        self, request: ServerRequest, workload: Workload, accelerator: Accelerator
-    ) -> NoiseProfile | None:
-        """What a calibration found of this server and workload here, while it may be believed:
-        for :data:`PROFILE_DAYS`, on the same machine with the same driver.
-
-        Raises :class:`~pytest_llmperf.store.StoreError`.
-        """
-        key = _noise_key(request, workload, self._here.facts(accelerator))
-        found = self._open().profile(key)
-        if found is None or dict(found.block) != _beneath(accelerator):
-            return None
-        age = datetime.now(UTC) - datetime.fromisoformat(found.created)
-        return found if age < timedelta(days=PROFILE_DAYS) else None
 
     def close(self) -> None:
         for store in (self._store, self._accepted):
@@ -391,29 +333,6 @@ def _judged(verdict: Verdict, attempts: Mapping[str, Attempt], measurement: Meas
         verdict=verdict.verdict,
         sequence=attempt.sequence if attempt else "",
     )
-
-
-def _noise_key(request: ServerRequest, workload: Workload, facts: Facts) -> str:
-    """Noise is the server's, whichever test asks and whatever it is compared with."""
-    alone = repr(replace(request, reference=None))
-    return key_of(
-        f"noise-{request.engine}-{request.model}",
-        f"{alone} {workload.identity}",
-        facts,
-        GATE_VERSION,
-    )
-
-
-def _beneath(accelerator: Accelerator) -> dict[str, Scalar]:
-    """What noise hangs on beside the environment: this device, this machine, this driver."""
-    return {**fingerprint.block(accelerator), **fingerprint.beneath(accelerator)}
-
-
-def _finite(measurement: Measurement, metric: str) -> list[list[float]]:
-    """The values of a metric in each launch; none of a launch that lacks one."""
-    launches = measurement.by_launch(metric)
-    found = [[value.value for value in launch if value.value is not None] for launch in launches]
-    return found if [len(each) for each in found] == [len(each) for each in launches] else []
 
 
 def _may_move_the_level(verdict: Verdict) -> bool:
