@@ -57,11 +57,7 @@ def _add_accept(actions: Commands) -> None:
 
 
 def _accept(arguments: argparse.Namespace) -> int:
-    author = arguments.author or git.author()
-    if author is None:
-        raise LlmPerfError(
-            "nobody to name: git knows no user.name and no user.email here. Give --author."
-        )
+    author = git.author_or(arguments.author)
     with opened(arguments.store) as store:
         chosen = [
             (history, sessions)

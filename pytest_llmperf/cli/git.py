@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 
+from pytest_llmperf.errors import LlmPerfError
+
 _TIMEOUT_S = 5.0
 
 
@@ -14,6 +16,19 @@ def author() -> str | None:
     if name and address:
         return f"{name} <{address}>"
     return name or address
+
+
+def author_or(given: str | None) -> str:
+    """Who is named for what is written: who was given, or else whom git knows.
+
+    Raises :class:`~pytest_llmperf.errors.LlmPerfError` where there is nobody to name.
+    """
+    found = given or author()
+    if found is None:
+        raise LlmPerfError(
+            "nobody to name: git knows no user.name and no user.email here. Give --author."
+        )
+    return found
 
 
 def commit() -> str | None:

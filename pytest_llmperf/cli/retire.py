@@ -37,11 +37,7 @@ def add_retire(actions: Commands, text: Callable[[str], str]) -> None:
 
 
 def _retire(arguments: argparse.Namespace) -> int:
-    author = arguments.author or git.author()
-    if author is None:
-        raise LlmPerfError(
-            "nobody to name: git knows no user.name and no user.email here. Give --author."
-        )
+    author = git.author_or(arguments.author)
     with opened(arguments.store) as store:
         for history in _named(histories(store), arguments.name):
             gates = _gates(history, arguments.gate)
