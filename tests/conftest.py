@@ -19,6 +19,10 @@ STARTED_BY = "LLMPERF_TESTS_STARTED_BY"
 #: Python's own, which end with the process that needed them.
 HELPERS = ("resource_tracker", "forkserver")
 PATIENCE_S = 20.0
+CLIENT_BOUNDS = (
+    *("llmperf_client_cpu", "llmperf_client_lag", "llmperf_client_send_delay"),
+    *("llmperf_client_delivered", "llmperf_client_in_flight", "llmperf_max_drift"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +31,17 @@ def _own_runtime_directory(
 ) -> None:
     """Locks and ports of a test are its own: it waits for no other test, and no other user."""
     monkeypatch.setenv("PYTEST_LLMPERF_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+
+
+@pytest.fixture
+def busy_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine that runs these tests may be as busy as it likes: suites that they start do not
+    ask whether their load client was late. Tests of just that are marked ``client_bounds``."""
+    if request.node.get_closest_marker("client_bounds"):
+        return
+    if "pytester" in request.fixturenames:
+        request.getfixturevalue("pytester")  # it begins by forgetting the variable
+    monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-o {name}=off" for name in CLIENT_BOUNDS))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -47,6 +47,10 @@ def test_next(llm_perf): llm_perf.run()
 Record = Callable[..., None]
 
 
+@pytest.fixture(autouse=True)
+def _any_machine(busy_machine: None) -> None: ...
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents and not item.get_closest_marker("timeout"):

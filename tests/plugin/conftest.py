@@ -2,4 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 import scipy.stats  # noqa: F401 - and with it all of numpy that the plugin uses
+
+
+@pytest.fixture(autouse=True)
+def _any_machine(busy_machine: None) -> None: ...

@@ -12,6 +12,8 @@ from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.options import INI, add_options
 from pytest_llmperf.settings import Settings
 
+pytestmark = pytest.mark.client_bounds
+
 TEST = """
 import pytest
 @pytest.mark.llm_server("sim", model="m")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy  # noqa: F401  # pytester forgets modules between sessions; numpy loads only once
 import pytest
 
+pytestmark = pytest.mark.client_bounds
 HEAD = """
 import pytest
 from pytest_llmperf import UsageMistake
