@@ -91,7 +91,7 @@ def _one_line(text: str) -> str:
 def _fitted(text: str, width: int) -> str:
     """``text`` in so many columns: a long test's name gives way to how far it has come."""
     name, dash, said = text.partition(" ── ")
-    room = max(width // 4, width - cells(dash + said))
+    room = max(width // 6, width - cells(dash + said))
     return start(f"{clip(name, room)}{dash}{said}", width)
 
 
