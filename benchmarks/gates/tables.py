@@ -1,8 +1,8 @@
-"""The tables of docs/gating.md, made from a file of results.
+"""The tables of docs/gating.md, and the short one of the README, made from a file of results.
 
     python -m benchmarks.gates.tables benchmarks/gates/results/2026-11-22-errors.json
 
-Each stands between two marks in the page, ``figures: NAME`` and ``end of figures``, in comments.
+Each stands between two marks in its page, ``figures: NAME`` and ``end of figures``, in comments.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from . import history_tables
+from .in_short import in_short
 from .noise import SHAPES
 from .promises import promises
 from .real import summary
@@ -21,6 +22,7 @@ from .rivals import RIVALS
 from .rows import Rows, of, one, percent, rate, shapes, table, with_error
 
 PAGE = Path(__file__).parents[2] / "docs" / "gating.md"
+README = Path(__file__).parents[2] / "README.md"
 _BLOCK = re.compile(
     r"(<!-- figures: (?P<name>[a-z-]+) -->\n).*?(<!-- end of figures -->)", re.DOTALL
 )
@@ -30,7 +32,7 @@ def filled(page: str, rows: Rows) -> str:
     """``page`` with every table made anew. Raises :class:`KeyError` for a table unknown here."""
 
     def one_table(match: re.Match[str]) -> str:
-        lines = "\n".join(TABLES[match["name"]](rows))
+        lines = "\n".join({**TABLES, **IN_SHORT}[match["name"]](rows))
         return f"{match[1]}\n{lines}\n\n{match[3]}"
 
     return _BLOCK.sub(one_table, page)
@@ -319,16 +321,16 @@ TABLES: Mapping[str, Callable[[Rows], Iterator[str]]] = {
     "otava": _otava,
     "creep": _creep,
 }
+IN_SHORT: Mapping[str, Callable[[Rows], Iterator[str]]] = {"in-short": in_short}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--page", type=Path, default=PAGE)
     arguments = parser.parse_args()
     rows = json.loads(arguments.results.read_text(encoding="utf-8"))["rows"]
-    page = arguments.page.read_text(encoding="utf-8")
-    arguments.page.write_text(filled(page, rows), encoding="utf-8")
+    for page in (PAGE, README):
+        page.write_text(filled(page.read_text(encoding="utf-8"), rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

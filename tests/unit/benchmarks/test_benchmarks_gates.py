@@ -417,6 +417,12 @@ def test_the_page_shows_the_results_that_are_kept() -> None:
     assert RESULTS.name in page
 
 
+def test_the_readme_shows_them_in_short() -> None:
+    page = tables.README.read_text(encoding="utf-8")
+    assert tables.filled(page, kept_rows()) == page
+    assert all(f"<!-- figures: {name} -->" in page for name in tables.IN_SHORT)
+
+
 def test_the_results_are_of_the_cells_that_there_are() -> None:
     kept = {row["name"]: row["repetitions"] for row in kept_rows()}
     assert kept == {cell.name: cell.repetitions for cell in errors.all_cells()}
