@@ -18,6 +18,8 @@ OWN = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 GITHUB = [*sorted((ROOT / "examples" / "ci" / "github").glob("*.yml")), *OWN]
 #: Read off the tags of the actions' own repositories, in November 2026.
 PINS = {
+    "actions/attest": ("59d89421af93a897026c735860bf21b6eb4f7b26", "v4.1.0"),
+    "pypa/gh-action-pypi-publish": ("dc37677b2e1c63e2034f94d8a5b11f265b73ba33", "v1.14.2"),
     "actions/checkout": ("3d3c42e5aac5ba805825da76410c181273ba90b1", "v7.0.1"),
     "actions/setup-python": ("5fda3b95a4ea91299a34e894583c3862153e4b97", "v7.0.0"),
     "actions/upload-artifact": ("bbbca2ddaa5d8feaa63e36b76fdaad77386f024f", "v7.0.0"),
@@ -31,7 +33,7 @@ def steps_of(files: Files, path: Path) -> list[dict[str, Any]]:
 
 
 def test_there_are_workflows_of_our_own() -> None:
-    assert [path.name for path in OWN] == ["contracts.yml", "test.yml"]
+    assert [path.name for path in OWN] == ["contracts.yml", "release.yml", "test.yml"]
 
 
 @pytest.mark.parametrize("path", GITHUB, ids=lambda path: path.name)
