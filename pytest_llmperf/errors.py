@@ -5,6 +5,7 @@
     LlmPerfError
     ├── UsageMistake        the user's declaration or command is wrong; becomes pytest.UsageError
     ├── ServerError         broken: a server did not start, died, or was not ours
+    │   └── ClusterError    broken: a Ray cluster could not be joined, or was lost
     ├── ClientError         broken: our own load client could not do its work
     ├── ReportError         the report could not be written, or does not match its schema
     └── GateError           a gate's decision, raised in the test's call phase
@@ -19,6 +20,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from .inert import inert_text
 
 
 class LlmPerfError(Exception):
@@ -75,7 +78,11 @@ class ServerError(LlmPerfError):
             lines.extend(f"  | {line}" for line in self.log_tail)
         if self.log_path:
             lines.append(f"whole log: {self.log_path}")
-        return "\n".join(lines)
+        return "\n".join(map(inert_text, lines))
+
+
+class ClusterError(ServerError):
+    """A cluster that could not be joined, was lost, or did not do what it was asked."""
 
 
 class ClientError(LlmPerfError):

@@ -10,7 +10,7 @@ from pytest_llmperf.redact import redact_argv, redact_text
 
 from .document import OUTCOMES, SIMULATORS, Entry, plain
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 TOOL = "pytest-llmperf"
 _OF_SERVER = ("server", "engine", "model", "version", "recipe")
 _SEVERITY = {"fail": 2, "inconclusive": 1, "pass": 0}
@@ -27,11 +27,13 @@ def assemble(
     exit_status: int | None,
     tool_version: str,
     problems: Sequence[str] = (),
+    suite: Mapping[str, Any] | None = None,
 ) -> Entry:
     """The whole document from the fragments of every test, in any order, also repeated.
 
     A launch, measurement or test that arrives twice is kept as it came last; a gate as it was
-    decided worst, so that a re-run cannot launder it.
+    decided worst, so that a re-run cannot launder it. ``suite`` says which gates there are, and of
+    which false-alarm rate those here have which share.
     """
     parts = list(fragments)
     servers = _servers(_last(parts, "launches", "id"))
@@ -61,9 +63,11 @@ def assemble(
         "profiles": _profiles(parts),
         "problems": [redact_text(problem) for problem in problems],
         "verdict": overall(gates, tests, problems),
-        "counts": _counts(servers, measurements, tests, gates),
+        "counts": counts(servers, measurements, tests, gates),
         "exit_status": plain(exit_status),
         "complete": complete,
+        "suite": plain(suite),
+        "merged": None,
     }
 
 
@@ -131,12 +135,13 @@ def _servers(launches: Sequence[Entry]) -> list[Entry]:
     return list(servers.values())
 
 
-def _counts(
+def counts(
     servers: Sequence[Entry],
     measurements: Sequence[Entry],
     tests: Sequence[Entry],
     gates: Sequence[Entry],
 ) -> Entry:
+    """How many there are of each."""
     outcomes = Counter(test["outcome"] for test in tests)
     verdicts = Counter(gate["verdict"] if gate["covered"] else "not_covered" for gate in gates)
     valid = [run["valid"] for entry in measurements for run in entry["runs"]]

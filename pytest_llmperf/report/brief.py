@@ -9,7 +9,15 @@ from typing import Any
 from pytest_llmperf.metrics import units
 
 from .columns import PLAIN, Look, cells, clip, inert_report, wrapped
-from .terminal import PROBLEMS, demand, difference, observed, painted, verdict_word
+from .terminal import (
+    PROBLEMS,
+    demand,
+    difference,
+    expected_failures,
+    observed,
+    painted,
+    verdict_word,
+)
 from .words import count, short
 
 _KINDS = ("failed", "failed as expected", "not covered", "inconclusive", "passed")
@@ -35,7 +43,7 @@ def closing_lines(document: Mapping[str, Any], look: Look = PLAIN) -> list[str]:
 
 def _line(gate: Mapping[str, Any], look: Look) -> str:
     word, _, why = verdict_word(gate).partition("\n")
-    parts, name = _parts(gate, why), short(gate["test"])
+    parts, name = _parts(gate, why), " ".join(short(gate["test"]).split())
     # A number that is cut is another number: what has no room is left out whole.
     while (room := look.width - cells(f"{word}: : {''.join(parts)}")) < min(_NAME, cells(name)):
         if len(parts) == 1:
@@ -69,7 +77,7 @@ def _gates(document: Mapping[str, Any]) -> str:
 
 def _kinds(document: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], str]]:
     """Each gate and what became of it, by what was expected of its test."""
-    expected = {test["test"] for test in document["tests"] if test["outcome"] == "xfailed"}
+    expected = expected_failures(document)
     return [(gate, _kind(gate, gate["test"] in expected)) for gate in document["gates"]]
 
 

@@ -10,14 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_llmperf.inert import inert
+
 WIDTH = 80
 _LEAST_NAME = 10
 #: Longer lines of prose are hard to read, however wide the terminal.
 _PROSE = 110
+#: What GitHub's runner takes for a command where a line begins so, after its blanks
+#: [actions/runner, src/Runner.Common/ActionCommand.cs, 2026].
+_COMMAND = re.compile(r"^(\s*:)(?=:)")
 #: Colours as a terminal is told them.
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
-#: Categories of characters that a terminal, or who reads its lines, would obey.
-_OBEYED = ("Cc", "Cf", "Cs", "Zl", "Zp")
 #: Where characters that are not one column wide wait while a table is aligned: private use.
 _STAND_INS = 0xF0000
 _FILLER = chr(0x10FFFD)
@@ -60,18 +63,6 @@ def _cells(letter: str) -> int:
     return 2 if unicodedata.east_asian_width(letter) in ("W", "F") else 1
 
 
-def inert(value: Any) -> Any:
-    """``value`` (a report, or a part of one) with what a terminal would obey written out: escape
-    sequences, other control characters, marks that turn the direction of writing or end a line."""
-    if isinstance(value, str):
-        return value if value.isprintable() else "".join(map(_harmless, value))
-    if isinstance(value, Mapping):
-        return {inert(name): inert(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [inert(each) for each in value]
-    return value
-
-
 def inert_report(document: Mapping[str, Any]) -> Any:
     """A whole report made :func:`inert`, without the curves of its runs: thousands of numbers that
     no terminal shows."""
@@ -80,12 +71,6 @@ def inert_report(document: Mapping[str, Any]) -> Any:
         for entry in document["measurements"]
     ]
     return inert({**document, "measurements": measurements})
-
-
-def _harmless(letter: str) -> str:
-    if letter == "\n" or unicodedata.category(letter) not in _OBEYED:
-        return letter
-    return " " if letter == "\t" else letter.encode("unicode_escape").decode()
 
 
 def clip(text: str, width: int) -> str:
@@ -121,7 +106,11 @@ def wrapped(text: str, look: Look = PLAIN, indent: str = "  ") -> list[str]:
         subsequent_indent=indent + "  ",
         break_on_hyphens=False,
     )
-    return [_restored(line, known) for line in lines]
+    return [_disobeyed(_restored(line, known)) for line in lines]
+
+
+def _disobeyed(line: str) -> str:
+    return _COMMAND.sub(r"\1 ", line)
 
 
 # --- tables ----------------------------------------------------------------------------------
@@ -140,7 +129,7 @@ def table(rows: Sequence[Sequence[str]], headers: Sequence[str], look: Look = PL
         lines = _aligned([[_clipped(row[0], width), *row[1:]] for row in rows], headers)
     if max(map(cells, lines)) > look.width:
         return [line for row in rows for line in _paragraph(row, headers, look)]
-    return lines
+    return [_disobeyed(line) for line in lines]
 
 
 def fits(rows: Sequence[Sequence[str]], headers: Sequence[str], look: Look) -> bool:

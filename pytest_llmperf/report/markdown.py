@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llmperf.metrics import units
-from pytest_llmperf.metrics.units import format_value
 
 from .exports.figures import cleaned
-from .words import count, percent, short
+from .words import beside, count, ends, percent, short, worse
 
 #: Bytes of a step's summary, and of a comment.
 SUMMARY_LIMIT = 2**20
@@ -124,11 +123,14 @@ def _badness(gate: Gate) -> int:
 
 
 def _head(document: Document) -> list[str]:
-    counts = document["counts"]["gates"]
+    expected = sum(gate["expected"] and gate["verdict"] == "fail" for gate in _gates(document))
+    found = document["counts"]["gates"]
+    counts = {**found, "fail": found["fail"] - expected, "expected": expected}
     told = [
         f"{counts[name]} {word}"
         for name, word in (
             ("fail", "failed"),
+            ("expected", "failed as expected"),
             ("not_covered", "not covered"),
             ("inconclusive", "inconclusive"),
             ("pass", "passed"),
@@ -216,8 +218,7 @@ def _cells(gate: Gate) -> list[str]:
     return [
         f"{_spoken(gate['metric'])}<br>{_name(short(gate['test']))}"
         + "<br>SIMULATED" * gate["simulated"],
-        _number(gate["observed"], gate["unit"]),
-        _limit(gate),
+        *_value_and_limit(gate),
         _difference(gate),
         _interval(gate),
     ]
@@ -242,35 +243,32 @@ def _spoken(metric: str) -> str:
     return prose(units.spoken(metric) if known else metric)
 
 
-def _number(value: float | None, unit: str) -> str:
-    return "-" if value is None else prose(format_value(value, unit))
-
-
-def _limit(gate: Gate) -> str:
-    if gate["kind"] == "regression":
-        known = f" of {_number(gate['reference'], gate['unit'])}" * (gate["reference"] is not None)
-        return f"no loss of {percent(gate['loss_to_catch'])}{known}"
-    sign = "≥" if gate["kind"] == "floor" else "≤"
-    return f"{sign} {_number(gate['limit'], gate['unit'])}"
+def _value_and_limit(gate: Gate) -> tuple[str, str]:
+    regression = gate["kind"] == "regression"
+    against = gate["reference"] if regression else gate["limit"]
+    value, bound = map(prose, beside(gate["observed"], against, gate["unit"]))
+    if regression:
+        known = "" if against is None else f" of {bound}"
+        return value, f"no loss of {percent(gate['loss_to_catch'])}{known}"
+    return value, f"{'≥' if gate['kind'] == 'floor' else '≤'} {bound}"
 
 
 def _difference(gate: Gate) -> str:
     if gate["kind"] != "regression":
         return percent(gate["difference"], signed=True)
-    if gate["loss"] is None:
-        return "-"
-    return f"{percent(abs(gate['loss']))} {'worse' if gate['loss'] > 0 else 'better'}"
+    return worse(gate["loss"], gate["loss_to_catch"])
 
 
 def _interval(gate: Gate) -> str:
     """Of a limit, in the metric's unit; of a regression, how much was lost."""
     if gate["kind"] == "regression":
         low, high = gate["loss_low"], gate["loss_high"]
-        ends = [percent(end, signed=True) for end in (low, high)]
-        return "-" if low is None and high is None else f"{ends[0]} to {ends[1]} lost"
+        lost = [percent(end, signed=True) for end in (low, high)]
+        return "-" if low is None and high is None else f"{lost[0]} to {lost[1]} lost"
     low, high = gate["ci_low"], gate["ci_high"]
-    ends = [_number(end, gate["unit"]) for end in (low, high)]
-    return "-" if low is None and high is None else f"{ends[0]} to {ends[1]}"
+    if low is None and high is None:
+        return "-"
+    return " to ".join(prose(end) or "-" for end in ends(low, high, gate["unit"], gate["limit"]))
 
 
 # --- what else went wrong --------------------------------------------------------------------

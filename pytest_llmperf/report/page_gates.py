@@ -8,8 +8,9 @@ from typing import Any
 
 from pytest_llmperf.metrics import units
 
+from .certainty import certainty
 from .intervals import Strip, strip_of
-from .words import anchor, beside, count, percent, quantity, short, worse
+from .words import anchor, beside, count, percent, short, worse
 
 Entry = Mapping[str, Any]
 
@@ -18,7 +19,8 @@ Entry = Mapping[str, Any]
 class GateView:
     """One gate as a row and as a story: ``facts`` are its figures, the most telling first,
     ``caption`` says what its strip shows, ``changed`` what differs between the two sides.
-    ``anchor`` and ``history`` are places on the page, empty where there is none."""
+    ``verdict`` is "expected" for a failure that was. ``anchor`` and ``history`` are places on the
+    page, empty where there is none."""
 
     test: str
     name: str
@@ -40,16 +42,19 @@ class GateView:
     simulated: bool
 
 
-def gate_view(gate: Entry, *, simulated: Collection[str], history: str) -> GateView:
+def gate_view(
+    gate: Entry, *, simulated: Collection[str], history: str, expected: Collection[str] = ()
+) -> GateView:
     """``simulated`` are the ids of measurements that come from a simulator, ``history`` is where
-    on the page the gate's history is."""
+    on the page the gate's history is, ``expected`` are the tests that were marked to fail."""
+    as_expected = gate["verdict"] == "fail" and gate["test"] in expected
     measured = gate["measurement"]
     return GateView(
         test=gate["test"],
         name=short(gate["test"]),
         metric=units.spoken(gate["metric"]),
-        word=_word(gate),
-        verdict=gate["verdict"],
+        word="failed as expected" if as_expected else _word(gate),
+        verdict="expected" if as_expected else gate["verdict"],
         wanted=_wanted(gate),
         value=_value_and_limit(gate)[0],
         change=_change(gate),
@@ -86,7 +91,7 @@ def _value_and_limit(gate: Entry) -> tuple[str, str]:
 
 def _change(gate: Entry) -> str:
     if gate["kind"] == "regression":
-        return worse(gate["loss"])
+        return worse(gate["loss"], gate["loss_to_catch"])
     return percent(gate["difference"], signed=True)
 
 
@@ -94,11 +99,12 @@ def _facts(gate: Entry) -> list[tuple[str, str]]:
     if gate["observed"] is None:
         return []
     if gate["kind"] == "regression":
+        now, before = beside(gate["observed"], gate["reference"], gate["unit"])
         return [
-            ("Change", worse(gate["loss"])),
-            ("Sure", _sure(gate)),
-            ("Before", _known(gate["reference"], gate["unit"])),
-            ("Now", _known(gate["observed"], gate["unit"])),
+            ("Change", _change(gate)),
+            ("How sure", certainty(gate)),
+            ("Before", "" if gate["reference"] is None else before),
+            ("Now", now),
             ("Wanted", _wanted(gate)),
             ("From", _amount(gate)),
         ]
@@ -106,30 +112,9 @@ def _facts(gate: Entry) -> list[tuple[str, str]]:
         ("Value", _value_and_limit(gate)[0]),
         ("Wanted", _wanted(gate)),
         ("Off by", _change(gate)),
-        ("Sure", _between(gate)),
+        ("How sure", certainty(gate)),
         ("From", _amount(gate)),
     ]
-
-
-def _known(value: float | None, unit: str) -> str:
-    return "" if value is None else quantity(value, unit)
-
-
-def _sure(gate: Entry) -> str:
-    """The bound that decides of a failure, both where nothing is decided."""
-    low, high = gate["loss_low"], gate["loss_high"]
-    if low is None:
-        return "" if high is None else f"at most {worse(high)}"
-    if gate["verdict"] == "fail" or high is None:
-        return f"at least {worse(low)}"
-    return f"{worse(low)} to {worse(high)}"
-
-
-def _between(gate: Entry) -> str:
-    if gate["ci_low"] is None or gate["ci_high"] is None:
-        return ""
-    unit = gate["unit"]
-    return f"{quantity(gate['ci_low'], unit)} to {quantity(gate['ci_high'], unit)}"
 
 
 def _amount(gate: Entry) -> str:

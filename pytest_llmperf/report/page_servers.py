@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from .page_sessions import labels_by_part
 from .words import rounded
 
 Entry = Mapping[str, Any]
@@ -22,8 +23,13 @@ def servers(document: Entry) -> list[Entry]:
         for each in document["measurements"]
         if each["reference"] in measured
     }
+    labels = labels_by_part(document)
     return [
-        _server(server, by_id.get(against.get(server["id"], ""))) for server in document["servers"]
+        {
+            **_server(server, by_id.get(against.get(server["id"], ""))),
+            "on": labels.get(server.get("part", ""), ""),
+        }
+        for server in document["servers"]
     ]
 
 

@@ -13,6 +13,8 @@ from .page_gates import GateView, gate_view
 from .page_history import HistoryView, histories
 from .page_measured import HEALTH_HEADINGS, RUN_HEADINGS, MeasurementView, measurements
 from .page_servers import servers
+from .page_sessions import HEADINGS as SESSION_HEADINGS
+from .page_sessions import notes, session_rows
 from .profiles import HOW_TO_OPEN, ProfileView, profile_views
 from .words import count, percent, rounded, short
 
@@ -24,8 +26,11 @@ _VERDICTS = {
     "pass": "Pass",
     "none": "No gates",
 }
+_RANKS = ("fail", "inconclusive", "expected", "pass")
 #: Gates that are told at length before the others are folded.
 _MOST_STORIES = 10
+#: Gates that the table has before somebody reads on.
+_MOST_ROWS = 100
 _TROUBLED = {
     "broken": "Broken",
     "could_not_measure": "Could not be measured",
@@ -45,12 +50,14 @@ class View:
     warnings: Sequence[str]
     failed: Sequence[GateView]
     undecided: Sequence[GateView]
+    expected: Sequence[GateView]
     gates: Sequence[GateView]
     histories: Sequence[HistoryView]
     troubles: Sequence[tuple[str, str, str]]
     measurements: Sequence[MeasurementView]
     sweeps: Sequence[Entry]
     servers: Sequence[Entry]
+    sessions: Sequence[Sequence[str]]
     environment: Sequence[tuple[str, str]]
     devices: Sequence[Entry]
     packages: Sequence[tuple[str, str]]
@@ -59,24 +66,28 @@ class View:
     names: Mapping[str, tuple[str, str, str]]
     profiled: Collection[str]
     how_to_open: str = HOW_TO_OPEN
+    session_headings: Sequence[str] = SESSION_HEADINGS
     run_headings: Sequence[str] = RUN_HEADINGS
     health_headings: Sequence[str] = HEALTH_HEADINGS
     most_stories: int = _MOST_STORIES
+    most_rows: int = _MOST_ROWS
 
 
 def view_of(document: Entry) -> View:
     """The view of a report."""
     simulated = {each["id"] for each in document["measurements"] if each["simulated"]}
     kept = histories(document["gates"])
+    expected = _expected(document)
     gates = [
         gate_view(
             gate,
             simulated=simulated,
+            expected=expected,
             history=known.anchor if (known := kept.get((gate["test"], gate["metric"]))) else "",
         )
         for gate in document["gates"]
     ]
-    ranked = sorted(gates, key=lambda gate: ("fail", "inconclusive", "pass").index(gate.verdict))
+    ranked = sorted(gates, key=lambda gate: _RANKS.index(gate.verdict))
     return View(
         title=f"{_VERDICTS[document['verdict']]} · {_what(document)}",
         verdict=document["verdict"],
@@ -86,6 +97,7 @@ def view_of(document: Entry) -> View:
         warnings=_warnings(document),
         failed=[gate for gate in gates if gate.verdict == "fail"],
         undecided=[gate for gate in gates if gate.verdict == "inconclusive"],
+        expected=[gate for gate in gates if gate.verdict == "expected"],
         gates=ranked,
         histories=sorted(kept.values(), key=lambda each: not each.opened),
         troubles=[
@@ -96,6 +108,7 @@ def view_of(document: Entry) -> View:
         measurements=measurements(document),
         sweeps=[_sweep(sweep) for sweep in document["sweeps"]],
         servers=servers(document),
+        sessions=session_rows(document),
         environment=_environment(document["environment"]),
         devices=[
             device
@@ -152,9 +165,13 @@ def _sentence(document: Entry) -> str:
 
 def _expected_failures(document: Entry) -> int:
     """Gates that failed in tests that are marked to (``xfail``)."""
-    marked = {test["test"] for test in document["tests"] if test["outcome"] == "xfailed"}
+    marked = _expected(document)
     failed = [gate for gate in document["gates"] if gate["verdict"] == "fail" and gate["covered"]]
     return sum(gate["test"] in marked for gate in failed)
+
+
+def _expected(document: Entry) -> set[str]:
+    return {test["test"] for test in document["tests"] if test["outcome"] == "xfailed"}
 
 
 def _other_trouble(document: Entry) -> str:
@@ -192,7 +209,7 @@ def _warnings(document: Entry) -> list[str]:
         found.append("Foreign: made from another tool's results; what it does not tell is missing.")
     if not document["complete"]:
         found.append("Incomplete: the session was interrupted, or results were lost.")
-    return [*found, *document["problems"]]
+    return [*found, *document["problems"], *notes(document)]
 
 
 def _names(document: Entry) -> dict[str, tuple[str, str, str]]:

@@ -9,9 +9,10 @@ from typing import Any
 from pytest_llmperf.metrics import units
 from pytest_llmperf.metrics.units import format_number, format_value
 
+from .certainty import certainty
 from .columns import PLAIN, Look, inert_report, table, wrapped
-from .terminal import joined
-from .words import beside, count, percent, quantity, short, to_noise
+from .terminal import expected_failures, joined
+from .words import beside, count, ends, percent, quantity, short
 
 Entry = Mapping[str, Any]
 _OF_RUNS = ("ttft_p50", "ttft_p95", "tpot_mean", "e2e_p95", "output_throughput")
@@ -20,11 +21,12 @@ _OF_RUNS = ("ttft_p50", "ttft_p95", "tpot_mean", "e2e_p95", "output_throughput")
 def story_lines(document: Entry, look: Look = PLAIN) -> list[str]:
     """What the summary leaves out: place, servers, every run, every figure, every gate."""
     document = inert_report(document)
+    expected = expected_failures(document)
     return joined(
         _place(document["environment"], look),
         *(_server(server, look) for server in document["servers"]),
         *(_measurement(entry, look) for entry in document["measurements"]),
-        *(_gate(gate, look) for gate in document["gates"]),
+        *(_gate(gate, look, expected=gate["test"] in expected) for gate in document["gates"]),
     )
 
 
@@ -176,16 +178,15 @@ def _interval(low: float | None, high: float | None, unit: str) -> str:
     """An open end where only one side is known."""
     if low is None and high is None:
         return "-"
-    noise = (high - low) / 2 if low is not None and high is not None else None
-    ends = ("" if end is None else to_noise(end, unit, noise) for end in (low, high))
-    return " .. ".join(ends).strip()
+    return " .. ".join(ends(low, high, unit)).strip()
 
 
 # --- gates -----------------------------------------------------------------------------------
 
 
-def _gate(gate: Entry, look: Look) -> list[str]:
-    head = f"{short(gate['test'])}, {units.spoken(gate['metric'])}: {gate['verdict']}"
+def _gate(gate: Entry, look: Look, *, expected: bool) -> list[str]:
+    word = "failed as expected" if expected and gate["verdict"] == "fail" else gate["verdict"]
+    head = f"{short(gate['test'])}, {units.spoken(gate['metric'])}: {word}"
     lines = wrapped(head, look, "")
     for text in (gate["reason"], *_numbers(gate)):
         lines += wrapped(text, look)
@@ -203,11 +204,11 @@ def _numbers(gate: Entry) -> Iterator[str]:
         yield f"observed {value} over {over}{asked}"
     if gate["reference"] is not None:
         yield f"against {gate['against']}: {format_value(gate['reference'], unit, digits=6)}"
-    if gate["ci_low"] is not None or gate["ci_high"] is not None:
-        yield f"interval of the value: {_interval(gate['ci_low'], gate['ci_high'], unit)}"
+    if told := certainty(gate):
+        yield f"how sure: {told}"
     if gate["loss"] is not None:
-        ends = (percent(gate[end], signed=True) for end in ("loss_low", "loss_high"))
-        yield f"loss {percent(gate['loss'], signed=True)}, between {' and '.join(ends)}"
+        bounds = (percent(gate[end], signed=True) for end in ("loss_low", "loss_high"))
+        yield f"loss {percent(gate['loss'], signed=True)}, between {' and '.join(bounds)}"
     if told := _statistics(gate):
         yield told
     if gate["changed"]:

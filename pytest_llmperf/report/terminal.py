@@ -15,11 +15,13 @@ from .columns import PLAIN, Look, inert_report, table, wrapped
 from .profiles import profile_lines
 from .sweeps import sweep_lines as sweep_lines
 from .sweeps import sweep_section
-from .words import beside, count, percent, short, to_noise
+from .words import beside, count, percent, placed, short, to_noise, worse
 
 _SIMULATED = "SIMULATED: these figures come from the simulator and describe no hardware."
 #: Outcomes of tests that leave gates undecided, in words.
 PROBLEMS = {"broken": "broken", "could_not_measure": "could not be measured"}
+#: The word of a failure that counts for nothing, and has no colour.
+EXPECTED = "failed"
 _COLOURS = {"pass": ("green",), "inconclusive": ("yellow",), "FAIL": ("red", "bold")}
 
 Document = Mapping[str, Any]
@@ -114,7 +116,7 @@ def measurement_table(document: Document, look: Look = PLAIN) -> list[str]:
 def _measurement_row(entry: Mapping[str, Any], *, label: bool) -> list[str]:
     asked = entry["workload"]["asked"]
     shape = f"{asked['input_tokens']}/{asked['output_tokens']} x{asked['concurrency']}"
-    lines = [short(entry["test"]), f"{asked['name']} {shape}"]
+    lines = [placed(entry), f"{asked['name']} {shape}"]
     if any(run["side"] == "reference" for run in entry["runs"]):
         lines.append("the reference")
     if label and entry["simulated"]:
@@ -176,16 +178,27 @@ def gate_table(document: Document, look: Look = PLAIN) -> list[str]:
     measured = [gate["measurement"] for gate in document["gates"] if gate["measurement"]]
     all_simulated = bool(measured) and simulated.issuperset(measured)
     labelled = set() if all_simulated else simulated
-    rows = [_gate_row(gate, labelled, look) for gate in document["gates"]]
+    expected = expected_failures(document)
+    rows = [
+        _gate_row(gate, labelled, look, expected=gate["test"] in expected)
+        for gate in document["gates"]
+    ]
     name = "gate, SIMULATED" if all_simulated else "gate"
     return table(rows, [name, "value", "limit", "difference", "detects", "verdict"], look)
 
 
-def _gate_row(gate: Mapping[str, Any], labelled: set[str], look: Look) -> list[str]:
-    name = f"{short(gate['test'])}\n{units.spoken(gate['metric'])}"
+def expected_failures(document: Document) -> set[str]:
+    """Tests that failed and are marked to (``xfail``)."""
+    return {test["test"] for test in document["tests"] if test["outcome"] == "xfailed"}
+
+
+def _gate_row(
+    gate: Mapping[str, Any], labelled: set[str], look: Look, *, expected: bool
+) -> list[str]:
+    name = f"{placed(gate)}\n{units.spoken(gate['metric'])}"
     if gate["measurement"] in labelled:
         name += "\nSIMULATED"
-    word, _, why = verdict_word(gate).partition("\n")
+    word, _, why = verdict_word(gate, expected=expected).partition("\n")
     return [
         name,
         observed(gate),
@@ -197,8 +210,8 @@ def _gate_row(gate: Mapping[str, Any], labelled: set[str], look: Look) -> list[s
 
 
 def painted(word: str, look: Look) -> str:
-    """A verdict's word in its colour."""
-    return look.paint(word, *_COLOURS.get(word, ("red",)))
+    """A verdict's word in its colour; a failure that was expected has none."""
+    return word if word == EXPECTED else look.paint(word, *_COLOURS.get(word, ("red",)))
 
 
 def observed(gate: Mapping[str, Any]) -> str:
@@ -243,20 +256,18 @@ def difference(gate: Mapping[str, Any]) -> str:
 
 def _loss(gate: Mapping[str, Any]) -> str:
     """How much worse, and between what bounds."""
-    if gate["loss"] is None:
-        return "-"
-    word = "worse" if gate["loss"] > 0 else "better"
-    shown = f"{percent(abs(gate['loss']))} {word}"
+    shown = worse(gate["loss"], gate["loss_to_catch"])
     if gate["loss_low"] is None or gate["loss_high"] is None:
         return shown
     low, high = (100 * gate[end] for end in ("loss_low", "loss_high"))
     return f"{shown}\n{low:+.1f}..{high:+.1f} lost"
 
 
-def verdict_word(gate: Mapping[str, Any]) -> str:
-    """ "FAIL", the verdict, or that there is a hole in coverage, and below it which."""
+def verdict_word(gate: Mapping[str, Any], *, expected: bool = False) -> str:
+    """ "FAIL", the verdict, or that there is a hole in coverage, and below it which; "failed" where
+    the test was ``expected`` to."""
     if gate["verdict"] == "fail":
-        return "FAIL"
+        return f"{EXPECTED}\nas expected" if expected else "FAIL"
     if gate["covered"]:
         return str(gate["verdict"])
     return f"NOT COVERED\n{gate['reason_code']}"

@@ -10,6 +10,10 @@ from pytest_llmperf.reading import Unreadable, decoded, parse_json, read_bytes
 
 from .schema import schema_errors
 
+#: Lists of what belongs to one session each.
+_OF_SESSIONS = (
+    "servers", "measurements", "sweeps", "tests", "gates", "noise", "quality", "profiles"
+)  # fmt: skip
 #: Of a workload: what a session of ours always decides.
 _KNOWN_HERE = ("seed", "runs", "temperature", "api", "stream", "arrivals")
 
@@ -34,7 +38,11 @@ def read_report(path: Path) -> tuple[Any, list[str]]:
 
 def problems_in(document: Any) -> list[str]:
     """Everything wrong with a report, in words with the JSON path; empty when it is valid."""
-    return schema_errors(document) or [*dangling(document), *unknown(document)]
+    return schema_errors(document) or [
+        *dangling(document),
+        *strays(document),
+        *unknown(document),
+    ]
 
 
 def unknown(document: Mapping[str, Any]) -> Iterator[str]:
@@ -50,6 +58,17 @@ def unknown(document: Mapping[str, Any]) -> Iterator[str]:
             for name in ("seed", "started_at", "client"):
                 if run[name] is None:
                     yield f"{where}.runs[{index}].{name}: null, in a report that is not foreign"
+
+
+def strays(document: Mapping[str, Any]) -> Iterator[str]:
+    """Entries that say they are of a session which is not among those that were merged."""
+    merged = document.get("merged")
+    parts = {part["id"] for part in merged["parts"]} if merged else {None}
+    for kind in _OF_SESSIONS:
+        for at, entry in enumerate(document.get(kind, ())):
+            if entry.get("part") not in parts:
+                where = f"$.{kind}[{at}].part"
+                yield f"{where}: no session {entry.get('part')!r} among those that were merged"
 
 
 def dangling(document: Mapping[str, Any]) -> Iterator[str]:

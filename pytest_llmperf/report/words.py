@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from pytest_llmperf.metrics.units import format_number, format_value
 
 #: Digits of a value and its limit that fewer would show in a wrong order.
-_MORE_DIGITS = (8, 15)
+_MORE_DIGITS = (8, 15, 17)
 
 
 def anchor(id_: str) -> str:
@@ -21,6 +23,13 @@ def short(test: str) -> str:
     return head.rsplit("::", 1)[-1] + bracket + parameters
 
 
+def placed(entry: Mapping[str, Any]) -> str:
+    """The name of an entry's test, and below it what it ran on where a merged report says so."""
+    name = short(entry["test"])
+    head, at, place = name.rpartition("@")
+    return f"{head}\non {place}" if at and entry.get("part") else name
+
+
 def percent(fraction: float | None, *, signed: bool = False) -> str:
     """A fraction in percent; "-" where there is none."""
     if fraction is None:
@@ -30,11 +39,20 @@ def percent(fraction: float | None, *, signed: bool = False) -> str:
     return f"{plus}{format_number(number, digits=3)} %"
 
 
-def worse(loss: float | None) -> str:
-    """A loss, as a fraction, by its direction; "-" where there is none."""
+def worse(loss: float | None, bound: float | None = None) -> str:
+    """A loss, as a fraction, by its direction; "-" where there is none. It is never rounded onto
+    the ``bound`` that it stands beside."""
     if loss is None:
         return "-"
-    return f"{percent(abs(loss))} {'worse' if loss > 0 else 'better'}"
+    return f"{size(loss, bound)} {'worse' if loss > 0 else 'better'}"
+
+
+def size(loss: float, bound: float | None = None) -> str:
+    """A loss in percent and without its sign, rounded unless that made it ``bound``."""
+    shown = percent(abs(loss))
+    if bound is None or loss < 0 or shown != percent(bound):
+        return shown
+    return beside(loss, bound, "1", digits=3)[0]
 
 
 def quantity(value: float | None, unit: str) -> str:
@@ -72,6 +90,16 @@ def beside(
             break
         shown = _told(value, unit, more), _told(limit, unit, more)
     return shown
+
+
+def ends(
+    low: float | None, high: float | None, unit: str, limit: float | None = None
+) -> tuple[str, str]:
+    """The ends of an interval, each on its side of ``limit``, with digits as far as its width
+    leaves meaning in; empty where an end is open."""
+    noise = (high - low) / 2 if low is not None and high is not None else None
+    shown = (beside(end, limit, unit, noise)[0] if end is not None else "" for end in (low, high))
+    return next(shown), next(shown)
 
 
 def _told(value: float | None, unit: str, digits: int) -> str:

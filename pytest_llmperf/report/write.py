@@ -11,14 +11,17 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from pytest_llmperf.drafts import locked, sweep
+from pytest_llmperf.drafts import locked, place_of_system, sweep
 from pytest_llmperf.errors import ReportError
 
 from .schema import schema_errors
 
 
-def write_report(document: Mapping[str, Any], path: Path) -> None:
-    """Write ``document`` to ``path`` as JSON, so that a reader sees the old file or the new one.
+def write_report(
+    document: Mapping[str, Any], path: Path, *, option: str = "--llmperf-report"
+) -> None:
+    """Write ``document`` to ``path`` as JSON, so that a reader sees the old file or the new one;
+    ``option`` says where to.
 
     Directories above are made. A document that does not match its schema goes to
     ``PATH.invalid.json`` instead, to be looked at. Raises
@@ -28,10 +31,10 @@ def write_report(document: Mapping[str, Any], path: Path) -> None:
     text = _text(document, path)
     errors = schema_errors(document)
     if not errors:
-        write_text(text, path)
+        write_text(text, path, option=option)
         return
     beside = path.with_name(f"{path.name}.invalid.json")
-    write_text(text, beside)
+    write_text(text, beside, option=option)
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     raise ReportError(
         f"the report does not match its schema: {errors[0]}{more}. It is kept in {beside}; if no "
@@ -90,6 +93,8 @@ def replacing(path: Path, *, option: str, what: str) -> Iterator[Path]:
 
 def _check_replaceable(path: Path) -> None:
     """A device or a pipe would be gone afterwards, for all who use it."""
+    if (place := place_of_system(path)) is not None:
+        raise OSError(errno.EINVAL, f"{place} belongs to the system, and is no place for a file")
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is no file that could be replaced")
 

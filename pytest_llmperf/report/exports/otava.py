@@ -49,7 +49,7 @@ def _rows(document: Document) -> dict[str, dict[str, str]]:
     rows: dict[str, dict[str, str]] = {
         name: {
             "time": document["created"],
-            "commit": git["commit"] or "unknown",
+            "commit": shortened(git["commit"] or "unknown"),
             "ref": shortened(git["branch"] or "unknown"),
             "engine_version": shortened(server_of(document, entry)["version"] or "unknown"),
             "simulated": str(bool(entry["simulated"])).lower(),

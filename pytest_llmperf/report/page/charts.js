@@ -85,7 +85,7 @@ const charts = (() => {
       scales: { x: { time: false, distr: wide ? 3 : 1, range: wide ? [least * 0.9, most * 1.1] : [least - (most - least) * 0.04, most + (most - least) * 0.06 || most + 1] }, y: { range: [0, 102] } },
       axes: [axis("ms"), axis("% of requests")],
       series: [{ label: "ms", value: (_, v) => number(v) }, ...drawn.map(([side, run], at) => ({
-        label: `${side === "reference" ? "reference" : "candidate"} ${run.index + 1}`, stroke: colour(side), width: 1.5,
+        label: `${side} ${(run.started_at || "").slice(11, 19) || run.index + 1}`, stroke: colour(side), width: 1.5,
         alpha: at % MOST_CURVES ? 0.75 : 1, spanGaps: true, paths: uPlot.paths.stepped({ align: 1 }), points: { show: false }, value: (_, v) => (v == null ? "–" : `${number(v, 3)} %`),
       }))],
       legend: { show: drawn.length <= 4 }, plugins: [marks(ceilings)],
@@ -118,7 +118,9 @@ const charts = (() => {
     picker.append(label);
     into.append(picker);
     const fixed = into.childElementCount;
+    select.value = into.dataset.run || 0;
     const draw = () => {
+      into.dataset.run = select.value;
       while (into.childElementCount > fixed) into.lastElementChild.remove();
       const run = shaped[Number(select.value)];
       inTime(into, run);

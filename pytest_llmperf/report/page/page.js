@@ -1,20 +1,87 @@
 "use strict";
-// Fills the page with charts from the report itself, which the page carries as gzip in base64.
+// Makes of the page what needs a script: what is folded when it is unfolded, charts when they come
+// into view. The report itself, which the page carries as gzip in base64, is unpacked for the first
+// chart, or when there is nothing else to do.
 (() => {
   const $ = (id) => document.getElementById(id);
+  const AHEAD = { rootMargin: "200px" };
+  const dark = matchMedia("(prefers-color-scheme: dark)");
 
   async function unpacked() {
     const packed = atob($("report").textContent.trim());
-    const bytes = Uint8Array.from(packed, (letter) => letter.charCodeAt(0));
+    const bytes = new Uint8Array(packed.length);
+    for (let at = 0; at < packed.length; at++) bytes[at] = packed.charCodeAt(at);
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     return new Response(stream).text();
   }
 
+  let report = null;
+  let asked = null;
+  const read = () => (asked ??= unpacked().then((text) => { report = JSON.parse(text); }));
+
+  // --- charts -----------------------------------------------------------------------------------
+
+  const drawn = new Set();
+  const draw = (into) => charts[into.dataset.chart](report, into);
+  const charted = new IntersectionObserver((entries) => {
+    const seen = entries.filter((entry) => entry.isIntersecting).map((entry) => entry.target);
+    if (seen.length) read().then(() => seen.forEach(drawOnce));
+  }, AHEAD);
+
+  function drawOnce(into) {
+    if (drawn.has(into)) return;
+    drawn.add(into);
+    charted.unobserve(into);
+    draw(into);
+  }
+
+  const watch = (within) => within.querySelectorAll("[data-chart]").forEach((into) => charted.observe(into));
+
+  // --- what is folded ---------------------------------------------------------------------------
+
+  // A noscript holds markup as text where scripts run; all of it was escaped as the page was made.
+  function made(late) {
+    const holder = document.createElement("template");
+    holder.innerHTML = late.textContent;
+    return holder.content;
+  }
+
+  function unfold(details) {
+    for (const late of details.querySelectorAll(":scope > noscript[data-late]")) late.replaceWith(made(late));
+    watch(details);
+  }
+
+  // Rows beyond the first few hundred are made as one comes near the end of the table.
+  function nextRows() {
+    const late = document.querySelector(".gates + noscript[data-late]");
+    if (!late) return false;
+    $("gate-table").tBodies[0].append(...made(late).querySelectorAll("tbody > tr"));
+    late.remove();
+    return true;
+  }
+
+  function allRows() {
+    while (nextRows());
+    return [...$("gate-table").tBodies[0].rows];
+  }
+
+  function rowsWhenSeen() {
+    const last = () => $("gate-table")?.tBodies[0].lastElementChild;
+    const near = new IntersectionObserver(([entry]) => {
+      if (!entry.isIntersecting) return;
+      near.disconnect();
+      if (nextRows()) near.observe(last());
+    }, AHEAD);
+    if (last()) near.observe(last());
+  }
+
+  // --- the reader -------------------------------------------------------------------------------
+
   function filters() {
     const [find, show, found] = [$("find"), $("show"), $("found")];
     if (!find) return;
-    const rows = [...$("gate-table").tBodies[0].rows];
     const apply = () => {
+      const rows = allRows();
       const text = find.value.toLowerCase();
       let left = 0;
       for (const row of rows) {
@@ -26,7 +93,7 @@
     };
     find.addEventListener("input", apply);
     show.addEventListener("change", apply);
-    if (rows.length > 8) document.querySelector(".tools").hidden = false;
+    if ($("gate-table").tBodies[0].rows.length > 8) document.querySelector(".tools").hidden = false;
   }
 
   function opened(hash) {
@@ -34,41 +101,47 @@
     if (target?.tagName === "DETAILS") target.open = true;
   }
 
-  function drawWhenSeen(report) {
-    const draw = (into) => charts[into.dataset.chart](report, into);
-    const places = document.querySelectorAll("[data-chart]");
-    const seen = new Set();
-    const watch = new IntersectionObserver((entries) => {
-      for (const entry of entries) {
-        if (!entry.isIntersecting || seen.has(entry.target)) continue;
-        seen.add(entry.target);
-        draw(entry.target);
-      }
-    }, { rootMargin: "200px" });
-    places.forEach((place) => watch.observe(place));
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => seen.forEach(draw));
-    addEventListener("beforeprint", () => {
-      document.querySelectorAll("details.unfolds").forEach((each) => (each.open = true));
-      places.forEach((place) => { if (!seen.has(place)) { seen.add(place); draw(place); } });
+  // Paper is light, and nobody scrolls or unfolds on it.
+  function onPaper() {
+    document.documentElement.classList.add("paper");
+    document.querySelectorAll("details.unfolds").forEach((each) => {
+      each.open = true;
+      unfold(each);
     });
+    if ($("gate-table")) allRows();
+    if (!report) return;
+    if (dark.matches) drawn.forEach(draw);
+    document.querySelectorAll("[data-chart]").forEach(drawOnce);
   }
 
-  function download(text) {
+  function offPaper() {
+    document.documentElement.classList.remove("paper");
+    if (dark.matches) drawn.forEach(draw);
+  }
+
+  function download() {
     const button = $("download");
     button.hidden = false;
-    button.addEventListener("click", () => {
+    button.addEventListener("click", async () => {
+      const text = await unpacked();
       const link = drawing.make("a", { href: URL.createObjectURL(new Blob([text], { type: "application/json" })), download: "report.json" });
       link.click();
       URL.revokeObjectURL(link.href);
     });
   }
 
-  filters();
-  opened(location.hash);
+  // "toggle" does not bubble.
+  addEventListener("toggle", ({ target }) => { if (target.open) unfold(target); }, true);
   addEventListener("hashchange", () => opened(location.hash));
-  unpacked().then((text) => {
-    drawWhenSeen(JSON.parse(text));
-    download(text);
-    document.documentElement.dataset.ready = "yes";
-  });
+  addEventListener("beforeprint", onPaper);
+  addEventListener("afterprint", offPaper);
+  dark.addEventListener("change", () => drawn.forEach(draw));
+  filters();
+  rowsWhenSeen();
+  download();
+  opened(location.hash);
+  watch(document);
+  document.documentElement.dataset.ready = "yes";
+  // Who prints at once finds the charts there.
+  (globalThis.requestIdleCallback ?? setTimeout)(read);
 })();

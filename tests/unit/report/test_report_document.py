@@ -71,14 +71,14 @@ def test_flat_records_and_the_schema_have_the_same_fields(record: type, definiti
 
 
 def test_every_field_of_a_verdict_is_in_the_schema() -> None:
-    assert schema_of("gate") == names(Verdict) | {"test", "measurement", "history"}
+    assert schema_of("gate") == names(Verdict) | {"test", "measurement", "history", "part"}
 
 
 def test_every_field_of_a_launch_is_in_the_schema_here_or_at_its_server() -> None:
     of_server = {"server_id", "engine", "model", "version", "recipe"}
     assert names(LaunchRecord) == schema_of("launch") | of_server
     kept = {"engine", "model", "version", "recipe"}
-    assert schema_of("server") == kept | {"id", "simulated", "launches"}
+    assert schema_of("server") == kept | {"id", "simulated", "launches", "part"}
 
 
 def test_every_field_of_an_accelerator_is_in_the_schema() -> None:

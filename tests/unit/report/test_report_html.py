@@ -40,7 +40,7 @@ class Read(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
-        self.said += " "
+        self.said += "" if tag == "wbr" else " "
         self._within = tag
 
     def handle_endtag(self, tag: str) -> None:
@@ -208,7 +208,7 @@ def test_a_story_says_how_much_how_sure_and_where_to_look(samples: Samples) -> N
     gate.update(kind="regression", mode="ab", loss=0.08, loss_low=0.05, loss_high=0.11)
     gate.update(loss_to_catch=0.03, allow=0.0, reference=1750.0, n_pairs=6, changed=["--tp 1 -> 2"])
     said = " ".join(Read(page(document)).said.split())
-    assert "Change 8 % worse Sure at least 5 % worse Before 1,750 tok/s" in said
+    assert "Change 8 % worse How sure at least 5 % worse Before 1,750 tok/s" in said
     assert "From 6 pairs" in said
     assert "What differs between the two --tp 1 -> 2" in said
 

@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from tests.unit.report.conftest import Samples
 
 
-#: Fields that reports before version 1.2 lack: they may be absent.
+#: Fields that reports before version 1.3 lack: they may be absent.
 LATER = {
-    "$": {"foreign", "profiles"},
+    "$": {"foreign", "profiles", "suite", "merged"},
     "device": {"visible_as"},
     "accelerator": {"parallel", "nodes"},
-    "launch": {"devices", "side"},
-    "server": {"recipe"},
-    "measurement": {"published"},
+    "launch": {"devices", "ranks", "side"},
+    "client": {"workers"},
+    "server": {"recipe", "part"},
+    "measurement": {"published", "part"},
+    **{key: {"part"} for key in ("sweep", "test", "noise", "quality", "profile")},
     "run": {"telemetry", "curves"},
-    "gate": {"prior_sigma", "prior_df", "loss_with_invalid", "history"},
+    "gate": {"prior_sigma", "prior_df", "loss_with_invalid", "history", "part"},
 }
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_llmperf.inert import inert
 from pytest_llmperf.report import brief, story, terminal
 from pytest_llmperf.report import document as doc
-from pytest_llmperf.report.columns import Look, cells, clip, inert, start
+from pytest_llmperf.report.columns import Look, cells, clip, start
 from pytest_llmperf.report.junit import properties
 from pytest_llmperf.report.words import beside, percent, short, to_noise
 
@@ -432,6 +434,73 @@ def test_the_last_line_tells_of_what_could_not_be_measured(samples: Samples) -> 
     ]
 
 
+def marked(text: str, *colours: str) -> str:
+    return f"<{'+'.join(colours)}>{text}</>"
+
+
+def one_gate(samples: Samples, verdict: str, covered: bool, outcome: str) -> dict[str, Any]:
+    """A report of one gate, and of the test whose it is."""
+    document = deepcopy(samples.assemble(samples.fragment()))
+    document["gates"] = [{**document["gates"][0], "verdict": verdict, "covered": covered}]
+    document["tests"][0]["outcome"] = outcome
+    quiet = verdict == "fail" and outcome == "xfailed"
+    return {**document, "verdict": "pass" if quiet else verdict}
+
+
+#: A gate and its test; the line and the last line of -q; the word in the table, with its colour.
+OUTCOMES = [
+    ("pass", True, "passed", None, "pass: 1 gate passed", "<green>pass</>"),
+    ("fail", True, "slow", "FAIL: test_chat: ", "FAIL: 1 gate failed", "<red+bold>FAIL</>"),
+    ("fail", True, "xfailed", None, "pass: 1 gate failed as expected", " failed"),
+    (
+        *("inconclusive", True, "passed"),
+        *("inconclusive: test_chat: ", "inconclusive: 1 gate inconclusive"),
+        "<yellow>inconclusive</>",
+    ),
+    (
+        *("inconclusive", False, "could_not_measure"),
+        *("NOT COVERED: test_chat: ", "inconclusive: 1 gate not covered; 1 test could not be"),
+        "<red>NOT COVERED</>",
+    ),
+    (
+        *("pass", True, "broken", None),
+        *("pass: 1 gate passed; 1 test broken", "<green>pass</>"),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "covered", "outcome", "line", "last", "word"), OUTCOMES, ids=str
+)
+def test_every_outcome_is_told_by_its_name_and_colour(
+    samples: Samples,
+    verdict: str,
+    covered: bool,
+    outcome: str,
+    line: str | None,
+    last: str,
+    word: str,
+) -> None:
+    document = one_gate(samples, verdict, covered, outcome)
+    lines = brief.brief_lines(document)
+    assert len(lines) == (line is not None)
+    assert all(said.startswith(str(line)) for said in lines)
+    closing = " ".join(" ".join(brief.closing_lines(document)).split())
+    assert closing.startswith(f"llmperf: {last}")
+    coloured = "\n".join(terminal.gate_table(document, Look(width=200, paint=marked)))
+    assert word in coloured
+    assert coloured.count("</>") == (word != " failed")
+
+
+def test_a_failure_that_was_expected_is_nowhere_called_one_that_counts(samples: Samples) -> None:
+    document = one_gate(samples, "fail", True, "xfailed")
+    table = "\n".join(terminal.gate_table(document))
+    assert "as expected" in table
+    assert "FAIL" not in table
+    told = " ".join(story.story_lines(document))
+    assert "output throughput: failed as expected" in told
+
+
 def test_the_last_line_of_a_green_session(samples: Samples) -> None:
     fragment = samples.fragment()
     fragment["gates"] = [{**fragment["gates"][0], "verdict": "pass"}]
@@ -468,7 +537,7 @@ def test_the_whole_story_leaves_nothing_out(samples: Samples) -> None:
         "tokens counted by usage",
         "floor set in tests/perf/test_r1.py:7",
         "limit 1,800 tok/s",
-        "interval of the value: 1,5",
+        "how sure: 99 % sure: 1,5",
     ):
         assert said in text, said
     assert "sk-1" not in text
