@@ -5,20 +5,26 @@ PYTHON ?= python3
 BUILD := .build
 DEV := $(BUILD)/dev
 ENGINES := $(BUILD)/engines
+COVERAGE := $(CURDIR)/$(BUILD)/coverage
 UV := $(BUILD)/uv/bin/uv
 UV_VERSION := 0.13.9
+TWINE_VERSION := 7.0.0
 
 # Compiled once here, or at every start of an engine where Python may not write bytecode itself.
 export UV_COMPILE_BYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick faults lint format contracts engines wheel clean
+.PHONY: help demo test quick coverage mutation faults lint format docs docs-links release-check contracts engines wheel clean
 
 help:
 	@echo "make demo    start real SGLang, measure a DeepSeek-R1-shaped model, leave demo-out/report.html"
 	@echo "make test    every test, real SGLang included, on the built wheel"
 	@echo "make quick   the tests that need no engine, on the checkout"
+	@echo "make coverage  which lines and branches the tests reach, by room; make mutation: what they notice"
 	@echo "make lint    ruff, mypy --strict, import-linter"
+	@echo "make docs    the site, with the reference made of the code, in .build/site; warnings are errors"
+	@echo "make docs-links  whether links to other sites still lead somewhere"
+	@echo "make release-check  sdist and wheel built, looked into, installed and used; nothing is published"
 	@echo "make contracts  the engines' own parsers on the command of every recipe"
 	@echo "make engines  real vLLM and llama.cpp on this machine's CPU, each in an environment of its own"
 
@@ -27,13 +33,29 @@ demo: $(ENGINES)/.ready
 	$(ENGINES)/bin/pytest examples/quickstart --llmperf-report demo-out/report.json --llmperf-html demo-out/report.html
 	@$(ENGINES)/bin/check-jsonschema --schemafile schemas/report-v1.schema.json demo-out/report.json
 
-# Two at a time where no engine is measured; then those that start one, alone.
+# Five at a time where no engine is measured, for most of them wait; then those that start one, alone.
 test: $(ENGINES)/.ready
-	LLMPERF_ENGINES_REQUIRED=1 $(ENGINES)/bin/pytest -n 2 --dist worksteal -m "not engine" $(ARGS)
+	LLMPERF_ENGINES_REQUIRED=1 $(ENGINES)/bin/pytest -n 5 --dist worksteal -m "not engine" $(ARGS)
 	LLMPERF_ENGINES_REQUIRED=1 $(ENGINES)/bin/pytest -m engine
 
 quick: $(DEV)/.ready
 	$(DEV)/bin/pytest -n auto -m "not engine" $(ARGS)
+
+# Which lines and branches the tests without an engine reach, in all processes that they start; with
+# ENGINE=1 those of the engine tests too. In .build/coverage.
+coverage: $(DEV)/.ready $(if $(ENGINE),$(ENGINES)/.ready)
+	rm -rf $(COVERAGE)
+	mkdir -p $(COVERAGE)
+	COVERAGE_FILE=$(COVERAGE)/data $(DEV)/bin/coverage run -m pytest -n auto -m "not engine" $(ARGS)
+	$(if $(ENGINE),COVERAGE_FILE=$(COVERAGE)/data $(ENGINES)/bin/coverage run -m pytest -m engine)
+	COVERAGE_FILE=$(COVERAGE)/data $(DEV)/bin/coverage combine --quiet
+	COVERAGE_FILE=$(COVERAGE)/data $(DEV)/bin/coverage json --quiet -o $(COVERAGE)/coverage.json
+	$(DEV)/bin/python -m benchmarks.covered $(COVERAGE)/coverage.json
+
+# Whether the tests notice changes to what judges and computes; an hour and more, of two cores.
+SAMPLE ?= 300
+mutation: $(DEV)/.ready $(BUILD)/mutation/.ready
+	$(DEV)/bin/python -m benchmarks.mutation --mutmut $(BUILD)/mutation/venv/bin/mutmut --sample $(SAMPLE) $(ARGS)
 
 # Every fault once, 200 kills, and the table of docs/reliability.md that comes of it.
 faults: $(DEV)/.ready
@@ -50,12 +72,25 @@ lint: $(DEV)/.ready
 	$(DEV)/bin/check-jsonschema --check-metaschema schemas/*.json
 	$(DEV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml examples/ci/github/*.yml
 	$(DEV)/bin/check-jsonschema --builtin-schema custom.github-workflows-require-timeout .github/workflows/*.yml examples/ci/github/*.yml
+	$(DEV)/bin/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(DEV)/bin/check-jsonschema --builtin-schema vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
 	$(DEV)/bin/check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci examples/ci/gitlab/.gitlab-ci.yml
 	$(DEV)/bin/check-jsonschema --builtin-schema vendor.buildkite examples/ci/buildkite/pipeline.yml
 
 format: $(DEV)/.ready
 	$(DEV)/bin/ruff check --fix .
 	$(DEV)/bin/ruff format .
+
+# The site. Every page is read anew, for a warning is told only once; nothing is fetched.
+SPHINX = $(BUILD)/docs/bin/sphinx-build --fail-on-warning --keep-going --fresh-env --quiet \
+	--doctree-dir $(BUILD)/doctrees
+docs: $(BUILD)/docs/.ready
+	rm -rf $(BUILD)/site
+	$(SPHINX) --builder html docs $(BUILD)/site
+
+# For a job of every week: other sites answer or they do not.
+docs-links: $(BUILD)/docs/.ready
+	$(SPHINX) --builder linkcheck docs $(BUILD)/links
 
 # What an engine's own parser says to the command of every recipe; not part of the tests, for it
 # installs engines. VLLM_PYTHON names an interpreter that has vLLM.
@@ -69,8 +104,12 @@ engines: $(DEV)/.ready $(BUILD)/vllm/.ready $(BUILD)/llamacpp/.ready
 	LLMPERF_LLAMACPP_PYTHON=$(abspath $(BUILD))/llamacpp/bin/python \
 		$(DEV)/bin/pytest -m engine tests/engines/test_real_others.py $(ARGS)
 
+# A release without releasing; leaves what would be published in dist/. TWINE checks the metadata.
+release-check: $(UV) $(BUILD)/twine/.ready
+	$(PYTHON) -m tools.release.check --uv $(UV) --twine $(BUILD)/twine/bin/twine --dist dist
+
 clean:
-	rm -rf $(BUILD) dist demo-out
+	rm -rf $(BUILD) dist demo-out docs/reference docs/repository
 
 # --- environments ---------------------------------------------------------------------------
 
@@ -83,6 +122,24 @@ $(UV):
 $(DEV)/.ready: $(UV) pyproject.toml constraints/dev.txt
 	$(UV) venv --quiet --clear --python $(PYTHON) $(DEV)
 	$(UV) pip install --quiet --python $(DEV)/bin/python -c constraints/dev.txt -e . --group dev
+	touch $@
+
+# The checkout, editable, for the reference is made of it.
+$(BUILD)/docs/.ready: $(UV) pyproject.toml constraints/docs.txt
+	$(UV) venv --quiet --clear --python $(PYTHON) $(BUILD)/docs
+	$(UV) pip install --quiet --python $(BUILD)/docs/bin/python -c constraints/docs.txt -e . --group docs
+	touch $@
+
+$(BUILD)/twine/.ready: $(UV)
+	$(UV) venv --quiet --clear --python $(PYTHON) $(BUILD)/twine
+	$(UV) pip install --quiet --python $(BUILD)/twine/bin/python "twine==$(TWINE_VERSION)"
+	touch $@
+
+# What the tests need, without the project: mutmut has a changed copy of that.
+$(BUILD)/mutation/.ready: $(UV) pyproject.toml constraints/dev.txt
+	$(UV) venv --quiet --clear --python $(PYTHON) $(BUILD)/mutation/venv
+	$(UV) pip install --quiet --python $(BUILD)/mutation/venv/bin/python -c constraints/dev.txt \
+		-r pyproject.toml --group test "mutmut==3.8.1"
 	touch $@
 
 $(BUILD)/contracts/.lmdeploy: $(UV)

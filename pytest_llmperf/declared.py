@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pytest_llmperf.cluster.join import check_address
+from pytest_llmperf.engines.over_ray import check_engine
 from pytest_llmperf.errors import UsageMistake, nearest
 from pytest_llmperf.load.declare.workloads import (
     DEFAULT_CONCURRENCY,
@@ -44,6 +46,7 @@ def server_from(
     devices: int | str | Sequence[int | str] | None = None,
     nodes: int | None = None,
     recipe: bool = True,
+    ray: str | None = None,
     reference: Mapping[str, Any] | None = None,
 ) -> ServerRequest:
     """The server of ``llm_server(...)``. Raises UsageMistake for what cannot be meant."""
@@ -71,12 +74,13 @@ def server_from(
         devices=_chosen_devices(engine, devices),
         nodes=_number_of_nodes(engine, nodes, image),
         recipe=_takes_recipe(engine, recipe),
+        ray=_cluster(engine, ray, image, devices),
     )
     if reference is None:
         return request
     own: dict[str, Any] = {"engine": engine, "model": model, "args": args, "env": env}
     own |= {"accelerator": accelerator, "timeout": timeout, "python": python, "url": url}
-    own |= {"image": image, "devices": devices, "nodes": nodes, "recipe": recipe}
+    own |= {"image": image, "devices": devices, "nodes": nodes, "recipe": recipe, "ray": ray}
     return replace(request, reference=_reference_server(own, reference))
 
 
@@ -185,6 +189,28 @@ def _number_of_nodes(engine: str, nodes: object, image: str | None) -> int | Non
     return nodes if nodes > 1 else None
 
 
+def _cluster(engine: str, ray: object, image: str | None, devices: object) -> str | None:
+    """The address of the Ray cluster that a server is spread over."""
+    if ray is None:
+        return None
+    said = f"llm_server({engine!r}, ray={redact_text(repr(ray))})"
+    if not isinstance(ray, str):
+        raise UsageMistake(f'{said}: expected "auto", or HOST:PORT of the cluster\'s head.')
+    check_address(ray, said)
+    check_engine(engine, said)
+    if image is not None:
+        raise UsageMistake(
+            f"{said}: a server in a container cannot join the cluster; leave image= out, and run "
+            "the tests where the cluster's own environment is."
+        )
+    if devices is not None:
+        raise UsageMistake(
+            f"{said}: which devices its ranks get is the cluster's choice, and how many its "
+            "arguments say, such as --tp; leave devices= out."
+        )
+    return ray
+
+
 def _takes_recipe(engine: str, recipe: object) -> bool:
     said = f"llm_server({engine!r}, recipe={recipe!r})"
     if not isinstance(recipe, bool):
@@ -210,7 +236,8 @@ def _reference_server(own: Mapping[str, Any], reference: Mapping[str, Any]) -> S
             raise UsageMistake(f"llm_server(reference=...) has no {key!r}.{nearest(key, own)}")
     said = {**own, **reference}
     if said["engine"] == "endpoint":
-        said |= {name: None for name in ("image", "devices", "nodes") if name not in reference}
+        gone = ("image", "devices", "nodes", "ray")
+        said |= {name: None for name in gone if name not in reference}
         said |= {} if "recipe" in reference else {"recipe": True}
     if bool(said["image"]) != bool(own["image"]) and "python" not in reference:
         said["python"] = None  # an interpreter in an image is none outside of it

@@ -10,6 +10,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 _SETTLED_S = 2.0
+#: Where the system shows what it has; of these only memory takes files that stay.
+_OF_THE_SYSTEM = ("/dev", "/proc", "/sys")
+_MEMORY = "/dev/shm"  # noqa: S108 - nothing is written there; it may be named
+_MOST_LINKS = 40
+
+
+def place_of_system(path: Path) -> Path | None:
+    """Where ``path``, or a link on the way that its name takes, leads below ``/dev``, ``/proc`` or
+    ``/sys``: what is there is the system's, ``/dev/stdout`` too where it happens to be a file, and
+    must not be replaced by one. ``None`` where that is not so. Raises OSError."""
+    for _ in range(_MOST_LINKS):
+        place = Path(os.path.realpath(path.parent), path.name)
+        if any(map(place.is_relative_to, _OF_THE_SYSTEM)) and not place.is_relative_to(_MEMORY):
+            return place
+        if not place.is_symlink():
+            return None
+        path = place.parent / place.readlink()
+    return None
 
 
 @contextmanager

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from pytest_llmperf.accelerators.detect import VENDOR_WORDS
+from pytest_llmperf.drafts import place_of_system
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.options import INI
+from pytest_llmperf.redact import redact_joined
 
 #: Nothing that is counted here is counted so far; what is larger is a slip.
 MOST = 1_000_000
@@ -47,10 +49,12 @@ def _check_one(name: str, value: object) -> None:
         if isinstance(text, str) and not text.strip() and name not in _MAY_BE_EMPTY:
             raise UsageMistake(f"{option} is empty: give it a value, or leave the option out.")
         if isinstance(text, str) and "\0" in text:
-            raise UsageMistake(f"{option}={text!r}: no path and no name has a NUL in it.")
+            shown = redact_joined(text)
+            raise UsageMistake(f"{option}={shown!r}: no path and no name has a NUL in it.")
         if isinstance(text, str) and text.startswith("-") and name in _OF_GIT:
             raise UsageMistake(
-                f"{option}={text}: git takes that for an option; name a branch, a tag or a commit."
+                f"{option}={redact_joined(text)}: git takes that for an option; name a branch, a "
+                "tag or a commit."
             )
     if isinstance(value, int) and abs(value) > MOST:
         raise UsageMistake(f"{option}={value}: expected a number of at most {MOST:,}.")
@@ -64,7 +68,7 @@ def _check_accelerator(name: str | None) -> None:
 
 
 def _check_ini(name: str, value: object) -> None:
-    said = f"ini value {name} = {value!r}"
+    said = f"ini value {name} = {redact_joined(repr(value))}"
     if not isinstance(value, str):
         raise UsageMistake(f"{said}: expected one text; write it without brackets.")
     if "\0" in value:
@@ -78,6 +82,8 @@ def check_file(path: Path, said: str) -> None:
     with _told(said):
         if path.is_dir():
             raise UsageMistake(f"{said}: that is a directory; name a file in it.")
+        if (place := place_of_system(path)) is not None:
+            raise UsageMistake(f"{said}: {place} belongs to the system; name a file elsewhere.")
         if path.exists() and not path.is_file():
             raise UsageMistake(f"{said}: that is a device or a pipe; name a file.")
         _check_directory(path.parent, said)

@@ -71,6 +71,15 @@ INI = {
         "90%",
         "the least of a closed loop's concurrency that must be in flight on the average",
     ),
+    "llmperf_client_clock": (
+        "0.1%",
+        "how wrong the clocks of workers on several machines may make the ends of a run, as a "
+        "share of it",
+    ),
+    "llmperf_client_silence": (
+        "2 s",
+        "how long nothing may be heard of a worker on another machine",
+    ),
     "llmperf_max_drift": (
         "20%",
         "how much the output rate may change from the first to the last third of a run",
@@ -163,6 +172,19 @@ def add_options(parser: pytest.Parser) -> None:
         "the cores left to it allow)",
     )
     add(
+        "--llmperf-ray",
+        metavar="ADDRESS",
+        help="have workers on the nodes of this Ray cluster ask, each for its share of the load: "
+        "auto for the one that this machine is a node of, or HOST:PORT of its head; the server "
+        "must be reachable from them",
+    )
+    add(
+        "--llmperf-ray-workers",
+        metavar="N|auto",
+        help="how many of them ask (default auto: as many as the load needs and the cluster has "
+        "free cores for, off the server's node if possible)",
+    )
+    add(
         "--llmperf-pin",
         choices=PIN,
         help="off: leave servers and the load client on all cores; auto: keep them apart, and a "
@@ -182,6 +204,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="end red unless every gate in this file, directory or test ran and at least one was "
         "decided: also a gate that was skipped, deselected, renamed or lost, as far as the "
         "collection or the store (--llmperf-store) knows it; repeat it for several",
+    )
+    add(
+        "--llmperf-shard",
+        metavar="I/N",
+        help="this session is the I-th of N that are judged together, such as one for each kind of "
+        "accelerator: its gates use an N-th of the 1 %% of false alarms, and what it deselects is "
+        "left to the others; pytest-llmperf merge makes one report of all",
     )
     add(
         "--llmperf-accelerator",

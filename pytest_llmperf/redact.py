@@ -228,6 +228,12 @@ def redact_joined(command: str) -> str:
     return _joined(_without_repeated(command))
 
 
+def redact_unread(command: str) -> str:
+    """The same for what no shell would read: where a quote is open, nobody knows where a secret
+    ends, so nothing of it is shown if it holds any."""
+    return command if redact_joined(command) == command else HIDDEN
+
+
 def _joined(command: str) -> str:
     def shown(found: re.Match[str]) -> str:
         name, between = found[1] or found[3], found[2] or found[4]
@@ -290,7 +296,7 @@ def _redacted(name: str, value: Any, repeated: bool) -> Any:
     if isinstance(value, list | tuple):
         return [_redacted(name, item, repeated) for item in value]
     if isinstance(value, str):
-        if value and is_secret(name):
+        if value and (is_secret(name) or isinstance(value, Secret)):
             return HIDDEN
         return redact_text(value) if repeated else _by_form(value)
     return value

@@ -25,6 +25,7 @@ from .expectations import (
 from .options import TERMINAL
 from .records import Accelerator, Scalar, ServerRequest
 from .report import document
+from .session import subtests
 from .session.collect import PROFILES
 from .session.collector import ROLL, Collector
 from .session.core import PerfSession
@@ -130,12 +131,16 @@ class Runtime:
             raise pytest.UsageError("\n".join(mistakes))
         if not mistakes:
             self._take_over(items)
-        self.session.count_gates(_expectations(items))
-        self._go_on(items)
+        if self.settings.shard is None:
+            self._count(items)
         self.roll.declare(_expectations(items))
         if _is_worker(self.config):
             roll = self.roll.packed()
             self.config.workeroutput[ROLL] = roll  # type: ignore[attr-defined]  # xdist adds it
+
+    def _count(self, items: Sequence[pytest.Item]) -> None:
+        self.session.count_gates(_expectations(items))
+        self._go_on(items)
 
     def _go_on(self, items: Sequence[pytest.Item]) -> None:
         """Tell an interrupted session's finished tests from those that are still to run."""
@@ -199,6 +204,9 @@ class Runtime:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.roll.select(item.nodeid for item in session.items)
+        if self.settings.shard is not None:
+            # What this shard deselects, by whatever plugin, is another one's to judge.
+            self._count([item for item in session.items if _EXPECTATION in item.stash])
         self.session.plan(
             each
             for each in _expectations(session.items)
@@ -231,6 +239,10 @@ class Runtime:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        with subtests.reporting(item):
+            return (yield from self._call(item))
+
+    def _call(self, item: pytest.Item) -> Generator[None, object, object]:
         perf = item.stash.get(_PERF, None)
         if perf is None:
             return (yield)
@@ -292,12 +304,15 @@ class Runtime:
         self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
     ) -> None:
         shown_as_message(report, call)
+        if subtests.takes(item, call, report):
+            return
         if report.when != "call" and not (report.when == "setup" and not report.passed):
             return
         fragment = fragment_for(
             item.stash[_EXPECTATION],
             report,
             call.excinfo.value if call.excinfo else None,
+            subtests.failures(item, report),
             item.stash.get(_PERF, None),
             self.session,
             self._environment,

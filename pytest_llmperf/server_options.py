@@ -13,7 +13,7 @@ import pytest
 
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.launch.reach import check_template
-from pytest_llmperf.redact import HIDDEN, redact_joined, redact_text
+from pytest_llmperf.redact import redact_joined, redact_text, redact_unread
 
 from .option_checks import expanded, is_there
 
@@ -101,8 +101,8 @@ def node_command(config: pytest.Config) -> tuple[str, ...]:
         return ()
     if not hosts(config):
         raise UsageMistake(
-            f"--llmperf-node-command={given!r} says how to reach nodes; say which there are with "
-            "--llmperf-hosts, this machine first."
+            f"--llmperf-node-command={redact_joined(str(given))!r} says how to reach nodes; say "
+            "which there are with --llmperf-hosts, this machine first."
         )
     return check_template(str(given), "--llmperf-node-command")
 
@@ -124,10 +124,8 @@ def split_words(words: str, option: str) -> list[str]:
     try:
         return shlex.split(words)
     except ValueError as error:
-        # Where a quote is open, nobody knows where a secret ends.
-        shown = words if redact_joined(words) == words else HIDDEN
         raise UsageMistake(
-            f"{option}={shown!r}: {error}; close what is quoted, as in a shell."
+            f"{option}={redact_unread(words)!r}: {error}; close what is quoted, as in a shell."
         ) from None
 
 
@@ -190,10 +188,10 @@ def pairs_of_words(values: list[str], option: str, *, key_optional: bool) -> dic
         key, found, text = value.partition("=")
         bare = not found or "://" in key
         if bare and not key_optional:
-            raise UsageMistake(f"{option}={value!r}: expected MODEL=OTHER.")
+            raise UsageMistake(f"{option}={redact_joined(value)!r}: expected MODEL=OTHER.")
         key, text = ("", value) if bare else (key, text)
         if not text or key in pairs or (not key and not key_optional):
-            raise UsageMistake(f"{option}={redact_text(value)!r}: {_wrong_pair(key, text)}.")
+            raise UsageMistake(f"{option}={redact_joined(value)!r}: {_wrong_pair(key, text)}.")
         pairs[key] = text
     return pairs
 
@@ -203,4 +201,4 @@ def _wrong_pair(key: str, text: str) -> str:
         return "there is nothing after '='; write MODEL=OTHER"
     if not key:
         return "a bare URL is given twice, or no model is named; write MODEL=OTHER"
-    return f"{key!r} is given twice; leave one of them"
+    return f"{redact_text(key)!r} is given twice; leave one of them"

@@ -22,7 +22,18 @@ from pytest_llmperf.report.requests import KIND as REQUESTS
 from pytest_llmperf.report.requests import check_path, parts_directory
 
 from .option_checks import check_file, check_options, expanded, is_there
-from .option_values import SHARES, TIMES, bound, budget, count, timeout
+from .option_values import (
+    SHARES,
+    TIMES,
+    RayOptions,
+    Shard,
+    bound,
+    budget,
+    count,
+    ray_options,
+    shard,
+    timeout,
+)
 from .server_options import (
     ReferenceOptions,
     hosts,
@@ -69,15 +80,16 @@ class Settings:
 
     ``urls`` maps a model name to the endpoint that serves it; the key "" stands for the only
     server of the suite. ``models`` maps a model named in a marker to the one to load instead.
-    ``family_alpha`` is the false-alarm rate of all gates together, ``family`` their number, 0 for
-    the number of gates collected. ``launch_cv`` is the spread between launches that is assumed
+    ``family_alpha`` is the false-alarm rate of all gates together, of those of this session where
+    it is one ``shard`` of several; ``family`` is their number, 0 for the number of gates collected,
+    of a shard those that are to run. ``launch_cv`` is the spread between launches that is assumed
     where too few were made to see it. ``pairs`` is the most of a comparison with a reference.
     ``store`` says where results are remembered, "" nowhere. ``require`` are the parts of the suite
     whose gates must all have run. ``calibrate`` measures noise and judges nothing. ``limits_from``
     is the git ref whose limits count; ``anchor`` is the release that comparisons go on with night
     by night; ``declarations`` is where another process of ours wants to read what is declared.
     ``hosts`` are the nodes that servers are spread over, this one first, and ``node_command``
-    reaches the others.
+    reaches the others. ``ray`` is the cluster whose nodes ask, instead of this machine.
     ``health`` says when a run is not the server's; ``prices`` is what accelerators cost.
     ``quality`` says what becomes of servers that do not say the same, ``questions`` is what each of
     them is to answer. ``exports`` are kinds and paths of other formats, ``markdown`` is where the
@@ -99,6 +111,7 @@ class Settings:
     node_command: tuple[str, ...] = ()
     server_timeout_s: float | None
     client_processes: int | None
+    ray: RayOptions | None = None
     pin: bool = True
     urls: Mapping[str, str] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
@@ -120,6 +133,7 @@ class Settings:
     limits_from: str | None = None
     declarations: Path | None = None
     family_alpha: float = FAMILY_ALPHA
+    shard: Shard | None = None
     launch_cv: float = 0.03
     health: HealthBounds = field(default_factory=HealthBounds)
     prices: Prices | None = None
@@ -179,6 +193,7 @@ class Settings:
             node_command=node_command(config),
             server_timeout_s=timeout(option("llmperf_server_timeout")),
             client_processes=_processes(option("llmperf_client_processes")),
+            ray=ray_options(config),
             pin=_pin(option("llmperf_pin") or config.getini("llmperf_pin")),
             urls=urls(option("llmperf_url")),
             models=pairs_of_words(option("llmperf_model"), "--llmperf-model", key_optional=False),
@@ -198,7 +213,8 @@ class Settings:
             require=_require(config),
             update_baseline=bool(option("llmperf_update_baseline")),
             anchor=_anchor(config),
-            family_alpha=FAMILY_ALPHA * (1.0 if option("llmperf_anchor") is None else ANCHOR_SHARE),
+            family_alpha=_family_alpha(config),
+            shard=shard(option("llmperf_shard")),
             health=_health(config),
             prices=_prices(config),
             quality=option("llmperf_quality") or "advise",
@@ -266,6 +282,12 @@ def _family(config: pytest.Config) -> int:
             f"ini value llmperf_family = {text!r}: expected a number of gates, or 0 to count."
         )
     return int(text)
+
+
+def _family_alpha(config: pytest.Config) -> float:
+    alpha = FAMILY_ALPHA * (1.0 if config.getoption("llmperf_anchor") is None else ANCHOR_SHARE)
+    one_of = shard(config.getoption("llmperf_shard"))
+    return alpha / one_of.of if one_of else alpha
 
 
 def _calibrating(config: pytest.Config) -> int | None:
@@ -340,8 +362,14 @@ def _health(config: pytest.Config) -> HealthBounds:
         send_delay_ms_p99=bound(config, "llmperf_client_send_delay", TIMES, "5 ms"),
         delivered_share=bound(config, "llmperf_client_delivered", SHARES, "99%"),
         in_flight_share=bound(config, "llmperf_client_in_flight", SHARES, "90%"),
+        clock_share=bound(config, "llmperf_client_clock", SHARES, "0.1%"),
+        silence_s=_seconds(bound(config, "llmperf_client_silence", TIMES, "2 s")),
         drift=bound(config, "llmperf_max_drift", SHARES, "20%"),
     )
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1e3
 
 
 def _prices(config: pytest.Config) -> Prices | None:

@@ -21,7 +21,8 @@ HELPERS = ("resource_tracker", "forkserver")
 PATIENCE_S = 20.0
 CLIENT_BOUNDS = (
     *("llmperf_client_cpu", "llmperf_client_lag", "llmperf_client_send_delay"),
-    *("llmperf_client_delivered", "llmperf_client_in_flight", "llmperf_max_drift"),
+    *("llmperf_client_delivered", "llmperf_client_in_flight", "llmperf_client_clock"),
+    *("llmperf_client_silence", "llmperf_max_drift"),
 )
 
 

@@ -17,6 +17,7 @@ from . import (
     doctor,
     export,
     imports,
+    merge,
     models,
     report,
     trend,
@@ -26,7 +27,7 @@ from .plain import Plain
 
 _COMMANDS = (
     *(doctor, validate, models, report, export, imports),
-    *(compare, trend, baseline, bisect),
+    *(compare, merge, trend, baseline, bisect),
 )
 
 

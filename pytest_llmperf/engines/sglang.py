@@ -26,6 +26,8 @@ from .bytecode import kept_bytecode
 from .cookbook import Recipe
 from .counters import SGLANG, CounterNames
 from .naming import is_local, is_r1, is_tiny, start_timeout_s
+from .over_ray import CAUSES as RAY_CAUSES
+from .over_ray import ray_flags, refuse_own
 from .profiler import SGLANG as PROFILER
 from .recipes import recipe_of
 from .sglang_logs import CAUSES, PROGRESS
@@ -74,9 +76,11 @@ class SGLang:
     def plan(self, request: ServerRequest, placement: Placement) -> LaunchPlan:
         """See :meth:`Engine.plan`."""
         refuse(request.args, _RESERVED, abbreviated=True)
+        refuse_own(self.name, request.args)
         on_cpu = placement.accelerator.vendor == "cpu"
         recipe = recipe_of(self.name, placement, request, request.args)
-        flags = (*_address(placement), *_flags(placement), *(recipe.flags if recipe else ()))
+        documented = recipe.flags if recipe else ()
+        flags = (*_address(placement), *_flags(placement), *documented, *ray_flags(request))
         return LaunchPlan(
             engine=self.name,
             argv=(
@@ -93,7 +97,7 @@ class SGLang:
             stop_grace_s=15.0 if on_cpu else 60.0,
             cores=placement.cores,
             progress=PROGRESS,
-            causes=CAUSES,
+            causes=(*RAY_CAUSES, *CAUSES) if request.ray else CAUSES,
             notes=_notes(placement, recipe),
             recipe=str(recipe) if recipe else None,
         )

@@ -31,6 +31,8 @@ from .bytecode import kept_bytecode
 from .counters import VLLM as COUNTERS
 from .counters import CounterNames
 from .naming import is_local, is_r1, is_tiny, start_timeout_s
+from .over_ray import CAUSES as RAY_CAUSES
+from .over_ray import ray_flags, refuse_own
 from .profiler import VLLM as PROFILER
 from .profiler import vllm_flag
 from .recipes import recipe_of
@@ -90,9 +92,11 @@ class VLLM:
     def plan(self, request: ServerRequest, placement: Placement) -> LaunchPlan:
         """See :meth:`Engine.plan`."""
         refuse(request.args, _RESERVED, abbreviated=True)
+        refuse_own(self.name, request.args)
         on_cpu = placement.accelerator.vendor == "cpu"
         recipe = recipe_of(self.name, placement, request, request.args)
-        flags = (*_flags(placement), *(recipe.flags if recipe else ()))
+        documented = recipe.flags if recipe else ()
+        flags = (*_flags(placement), *documented, *ray_flags(request))
         base = self._environ if placement.environ is None else placement.environ
         env = {
             **kept_bytecode(base),
@@ -116,7 +120,7 @@ class VLLM:
             stop_grace_s=15.0 if on_cpu else 60.0,
             cores=placement.cores,
             progress=PROGRESS,
-            causes=CAUSES,
+            causes=(*RAY_CAUSES, *CAUSES) if request.ray else CAUSES,
             notes=vllm_cpu.NOTES if on_cpu else (),
             recipe=str(recipe) if recipe else None,
         )

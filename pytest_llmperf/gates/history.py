@@ -23,7 +23,7 @@ from pytest_llmperf.records import RegressionGate, Verdict, VerdictWord
 
 from . import screening, sentences
 from .design import Design
-from .screening import Values, mean
+from .screening import Values, mean, none_valid
 from .sentences import percent
 from .stats import POWER, noncentrality, t_quantile
 from .verdict import verdict_for
@@ -176,12 +176,9 @@ def _hole(
 
 
 def _nothing(case: _Case, invalid_reasons: Sequence[str]) -> Verdict:
-    why = "; ".join(invalid_reasons) or "nothing was measured"
-    reason = f"no valid run for {case.name}: {why}; {case.where}"
-    if invalid_reasons and all(why.startswith("client-bound") for why in invalid_reasons):
-        # The machine was too busy to measure on: as neutral as any other noise.
-        return _verdict(case, "inconclusive", "client_bound", reason)
-    return _verdict(case, "inconclusive", "no_valid_runs", reason, covered=False)
+    broken = none_valid(invalid_reasons)
+    reason = f"no valid run for {case.name}: {broken.why}; {case.where}"
+    return _verdict(case, broken.word, broken.code, reason, covered=broken.covered)
 
 
 # --- the statistic ---------------------------------------------------------------------------

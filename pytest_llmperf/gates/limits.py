@@ -12,7 +12,7 @@ from pytest_llmperf.metrics import units
 from pytest_llmperf.metrics.units import format_number
 from pytest_llmperf.records import Limit, MetricValue, Verdict, VerdictWord
 
-from .screening import advice
+from .screening import advice, none_valid
 from .stats import POWER, LaunchSummary, detectable_shift, launch_summary, normal_quantile
 from .verdict import verdict_for
 
@@ -139,12 +139,9 @@ def _broken(
     name = units.spoken(gate.limit.metric)
     where = f"on {gate.device} ({gate.limit.source})"
     if not launches:
-        why = "; ".join(invalid_reasons) or "nothing was measured"
-        reason = f"no valid run for {name} {where}: {why}"
-        if invalid_reasons and all(why.startswith("client-bound") for why in invalid_reasons):
-            # The machine was too busy to measure on: as neutral as any other noise.
-            return _verdict(gate, "inconclusive", "client_bound", reason)
-        return _hole(gate, "no_valid_runs", reason)
+        broken = none_valid(invalid_reasons)
+        reason = f"no valid run for {name} {where}: {broken.why}"
+        return _verdict(gate, broken.word, broken.code, reason, covered=broken.covered)
     everything = [value for launch in launches for value in launch]
     if any(value.unbounded for value in everything):
         return _unbounded(gate, max(value.failed for value in everything), requests)

@@ -14,7 +14,7 @@ from pytest_llmperf.records import Direction, RegressionGate, Verdict, VerdictWo
 from . import screening, sentences
 from .design import Design, Prior
 from .power import MOST_PAIRS, pairs_needed
-from .screening import Values, mean
+from .screening import Values, mean, none_valid
 from .sentences import percent
 from .sequential import State, decide
 from .verdict import verdict_for
@@ -148,13 +148,9 @@ def _sides(pairs: Sequence[Pair]) -> tuple[list[Values], list[Values]]:
 
 
 def _nothing(case: _Case) -> Verdict:
-    invalid_reasons = case.invalid_reasons
-    why = "; ".join(invalid_reasons) or "nothing was measured"
-    reason = f"no valid pair of {case.of} for {case.name}: {why}; {case.where}"
-    if invalid_reasons and all(why.startswith("client-bound") for why in invalid_reasons):
-        # The machine was too busy to measure on: as neutral as any other noise.
-        return _verdict(case, "inconclusive", "client_bound", reason)
-    return _verdict(case, "inconclusive", "no_valid_runs", reason, covered=False)
+    broken = none_valid(case.invalid_reasons)
+    reason = f"no valid pair of {case.of} for {case.name}: {broken.why}; {case.where}"
+    return _verdict(case, broken.word, broken.code, reason, covered=broken.covered)
 
 
 def _decided(case: _Case, state: State) -> Verdict:

@@ -24,6 +24,16 @@ class Broken:
     covered: bool = False
 
 
+def none_valid(reasons: Sequence[str]) -> Broken:
+    """What it makes of a gate that every run was left out, each for one of ``reasons``."""
+    kinds = {reason.partition(":")[0] for reason in reasons}
+    why = "; ".join(reasons) or "nothing was measured"
+    if kinds == {"client-bound"}:
+        # The machine was too busy to measure on: as neutral as any other noise.
+        return Broken(code="client_bound", why=why, covered=True)
+    return Broken(code="clock_error" if kinds == {"clock-error"} else "no_valid_runs", why=why)
+
+
 def mean(values: Values) -> float:
     """The mean of what was measured in the runs of a launch."""
     return statistics.fmean(value.value for value in values if value.value is not None)

@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import PurePath
 
 from pytest_llmperf.errors import UsageMistake
-from pytest_llmperf.redact import is_secret
+from pytest_llmperf.redact import is_secret, redact_joined, redact_unread
 
 #: It joins the words that it is given with spaces, and has a shell take them apart again.
 _JOINING = frozenset({"ssh"})
@@ -26,16 +26,17 @@ def check_template(template: str, where: str) -> tuple[str, ...]:
         words = tuple(shlex.split(template))
     except ValueError as error:
         raise UsageMistake(
-            f"{where}={template!r}: {error}; close what is quoted, as in a shell."
+            f"{where}={redact_unread(template)!r}: {error}; close what is quoted, as in a shell."
         ) from None
+    shown = redact_joined(template)
     if not words or COMMAND not in template or HOST not in template:
         raise UsageMistake(
-            f"{where}={template!r}: expected a command with {HOST} and {COMMAND} in it, such as "
+            f"{where}={shown!r}: expected a command with {HOST} and {COMMAND} in it, such as "
             f'"ssh -tt {HOST} {COMMAND}" or "srun -N1 -n1 -w {HOST} {COMMAND}".'
         )
     if PurePath(words[0]).name in _JOINING and not _has_terminal(words):
         raise UsageMistake(
-            f"{where}={template!r}: without a terminal there, a rank outlives the ssh that started "
+            f"{where}={shown!r}: without a terminal there, a rank outlives the ssh that started "
             'it and keeps its devices; write "ssh -tt" (one -t does nothing where ssh itself has '
             "no terminal)."
         )

@@ -7,7 +7,6 @@ nothing that happens in the test process can delay its time stamps.
 from __future__ import annotations
 
 import os
-import select
 import subprocess
 import sys
 import tempfile
@@ -15,15 +14,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from pytest_llmperf.errors import ClientError, ServerError
+from pytest_llmperf.errors import ClientError
+
+from .line import SILENCE_S, Line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .messages import Command, Reply
 
-#: A worker says something twice a second while it asks; decoding a long pass takes some seconds.
-SILENCE_S = 300.0
 _EXIT_S = 2.0
 _ERROR_LINES = 30
 _DROPPED_PREFIXES = ("COV_", "COVERAGE_", "PYDEVD", "DEBUGPY", "PYCHARM")
@@ -32,11 +31,11 @@ _KEPT_PYTHON = ("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE"
 
 class Child:
     """Raises :class:`ClientError` when its process cannot be started or fails, and
-    :class:`ServerError` when the server keeps it from what it was told to do."""
+    :class:`~pytest_llmperf.errors.ServerError` when the server keeps it from its work."""
 
     def __init__(self, cores: tuple[int, ...] | None) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        self.spill = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self.spill: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._process = subprocess.Popen(
             _command(cores, self.spill.fileno()),
             stdin=subprocess.PIPE,
@@ -50,51 +49,36 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def line(self) -> Line:
+        """What is said to it and heard of it. Raises :class:`ClientError` once it is closed."""
+        return Line(
+            _open(self._process.stdin).fileno(),
+            self.fileno(),
+            died=self._died,
+            give_up=self._process.kill,
+        )
+
     def fileno(self) -> int:
         """Where its replies can be waited for."""
         return _open(self._process.stdout).fileno()
 
     def tell(self, command: Command) -> None:
         """Send a command."""
-        from .messages import write_frame
-
-        try:
-            write_frame(_open(self._process.stdin).fileno(), command)
-        except BrokenPipeError:
-            raise self._died() from None
+        self.line.tell(command)
 
     def hear(self, silence_s: float = SILENCE_S) -> Reply:
         """The next reply."""
-        import msgspec
-
-        from .messages import Failed, Reply, read_frame
-
-        frame = read_frame(lambda size: self._read(size, silence_s))
-        if frame is None:
-            raise self._died()
-        reply: Reply = msgspec.msgpack.decode(frame, type=Reply)
-        if isinstance(reply, Failed):
-            raise ServerError(reply.summary, cause=reply.cause, remedy=reply.remedy)
-        return reply
-
-    def _read(self, size: int, silence_s: float) -> bytes:
-        descriptor = self.fileno()
-        if not select.select([descriptor], [], [], silence_s)[0]:
-            self._process.kill()
-            raise ClientError(f"the load client said nothing for {silence_s:g} s and was ended")
-        return os.read(descriptor, size)
+        return self.line.hear(silence_s)
 
     def _died(self) -> ClientError:
         try:
             status: int | None = self._process.wait(_EXIT_S)
         except subprocess.TimeoutExpired:
             status = None
-        self._errors.seek(0)
-        lines = self._errors.read().decode("utf-8", "replace").splitlines()[-_ERROR_LINES:]
-        said = "\n".join(f"  | {line}" for line in lines) or "  | (nothing)"
         return ClientError(
             f"the load client's process ended by itself (status {status}); "
-            f"nothing it measured can be believed. It said:\n{said}"
+            f"nothing it measured can be believed. It said:\n{said_at_last(self._errors)}"
         )
 
     def close(self) -> None:
@@ -110,6 +94,45 @@ class Child:
             process.wait()
         self._errors.close()
         self.spill.close()
+
+
+class Processes:
+    """Children on this machine, each on one of ``cores`` where they are given some."""
+
+    #: From the last process being ready to the first request.
+    lead_ns = 20_000_000
+
+    def __init__(self, cores: tuple[int, ...] | None) -> None:
+        self._cores = cores
+
+    @property
+    def most(self) -> int:
+        """As many as can each have a core, with one left for others where nobody said."""
+        if self._cores:
+            return len(self._cores)
+        return max(1, (os.cpu_count() or 1) - 1)
+
+    def hire(self, first: int, count: int) -> list[Child]:
+        """Start ``count`` of them."""
+        children: list[Child] = []
+        try:
+            for number in range(first, first + count):
+                children.append(Child(self._core(number)))  # noqa: PERF401 - some may have begun
+        except BaseException:
+            for child in children:
+                child.close()
+            raise
+        return children
+
+    def _core(self, number: int) -> tuple[int, ...] | None:
+        return (self._cores[number % len(self._cores)],) if self._cores else None
+
+
+def said_at_last(errors: IO[bytes]) -> str:
+    """The last lines of what a process wrote to ``errors``."""
+    errors.seek(0)
+    lines = errors.read().decode("utf-8", "replace").splitlines()[-_ERROR_LINES:]
+    return "\n".join(f"  | {line}" for line in lines) or "  | (nothing)"
 
 
 def _open(stream: IO[bytes] | None) -> IO[bytes]:

@@ -1,14 +1,13 @@
-"""The load client as the session uses it: one or more child processes that do the asking.
+"""The load client as the session uses it: one or more workers that do the asking.
 
-One process absorbs what one core can. Past that, sessions are dealt out to several, which begin
-at the same instant of the one clock that all processes of a machine share; what they saw is
-merged by the requests' numbers, so the totals do not depend on how many they were.
+One process absorbs what one core can. Past that, sessions are dealt out to several, on this
+machine or on others, which begin at the same instant of this process' clock; what they saw is
+merged by the requests' numbers, so the totals do not depend on how many they were, nor where.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import select
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -19,13 +18,15 @@ from pytest_llmperf import clock
 from pytest_llmperf.errors import ClientError, ServerError
 from pytest_llmperf.records import Json, Pass, RequestRecord, Workload
 
-from .child import SILENCE_S, Child
+from .child import Processes
 from .compose.asking import Target
 from .declare.workloads import DEFAULT_CONCURRENCY, request_total
-from .merge import merged_health
+from .line import SILENCE_S
+from .merge import merged_health, merged_whole
 
 if TYPE_CHECKING:
     from .compose.prompts import Part
+    from .hand import Crew, Hand
     from .messages import Command, Finished
 
 __all__ = ["LoadClient", "LoadProgress", "Target", "processes_needed"]
@@ -34,8 +35,6 @@ __all__ = ["LoadClient", "LoadProgress", "Target", "processes_needed"]
 #: stamped for milliseconds, and so do requests that are due together.
 _STREAMS_EACH = 256
 _RATE_EACH = 1000.0
-#: From the last process being ready to the first request.
-_LEAD_NS = 20_000_000
 _MANY = 1 << 20
 
 
@@ -62,9 +61,9 @@ def processes_needed(workload: Workload, cores: int) -> int:
 class LoadClient:
     """Asks one target. Use as a context manager, or call :meth:`close`.
 
-    ``cores`` are the CPU cores its processes stay on. ``processes`` is their number, by default as
-    many as a workload needs and the cores allow. Raises :class:`ClientError` when a process cannot
-    be started or fails.
+    ``crew`` finds the workers: by default processes of this machine, which stay on ``cores``.
+    ``processes`` is their number, by default as many as a workload needs and the crew has. Raises
+    :class:`ClientError` when a worker cannot be started or fails.
     """
 
     def __init__(
@@ -73,12 +72,13 @@ class LoadClient:
         *,
         cores: tuple[int, ...] | None = None,
         processes: int | None = None,
+        crew: Crew | None = None,
     ) -> None:
         self._target = target
-        self._cores = cores
+        self._crew: Crew = crew or Processes(cores)
         self._processes = processes
         self._prepared: dict[Workload, int] = {}
-        self._children: list[Child] = []
+        self._children: list[Hand] = []
         try:
             self._grow(1)
         except BaseException:
@@ -123,7 +123,7 @@ class LoadClient:
         prepared = first.hear(workload.request_timeout_s + SILENCE_S)
         if not isinstance(prepared, Prepared):
             raise ClientError("the load client answered out of turn")
-        count = self._processes or processes_needed(workload, self._most())
+        count = self._processes or processes_needed(workload, self._crew.most)
         count = min(count, _most_useful(workload))
         self._grow(count)
         self._tell_all(self._children[1:count], Learnt(workload, prepared.recipe))
@@ -153,30 +153,20 @@ class LoadClient:
 
     # --- children
 
-    def _most(self) -> int:
-        """Processes that can each have a core, with one left for others where nobody said."""
-        if self._cores:
-            return len(self._cores)
-        return max(1, (os.cpu_count() or 1) - 1)
-
-    def _core(self, number: int) -> tuple[int, ...] | None:
-        """The core of one process, where they are given some."""
-        return (self._cores[number % len(self._cores)],) if self._cores else None
-
     def _grow(self, count: int) -> None:
-        new = []
-        while len(self._children) < count:
-            new.append(Child(self._core(len(self._children))))
-            self._children.append(new[-1])
-        self._tell_all(new, _opening(self._target))
+        have = len(self._children)
+        if have < count:
+            new = self._crew.hire(have, count - have)
+            self._children += new
+            self._tell_all(new, _opening(self._target))
 
-    def _tell_all(self, children: Sequence[Child], command: Command) -> None:
+    def _tell_all(self, children: Sequence[Hand], command: Command) -> None:
         """Tell each the same and wait until each is ready."""
         for child in children:
             child.tell(command)
         self._await_ready(children)
 
-    def _await_ready(self, children: Sequence[Child]) -> None:
+    def _await_ready(self, children: Sequence[Hand]) -> None:
         from .messages import Ready
 
         trouble: ServerError | None = None
@@ -205,12 +195,13 @@ class LoadClient:
         children = self._children[: self._prepared[workload]]
         self._get_ready(children, workload, seed, part)
         started_at = clock.stamp().isoformat()
-        start_ns = clock.now_ns() + _LEAD_NS
+        start_ns = clock.now_ns() + self._crew.lead_ns
         for child in children:
             child.tell(Start(start_ns))
         meter = _Meter(workload, len(children), on_progress)
         shares = _collect(children, meter)
-        records = _merged(children, shares)
+        spills = [child.spill.fileno() for child in children]
+        records = merged_whole(shares, spills)
         if part == "measured":
             _check_complete(workload, records)
         return Pass(
@@ -222,7 +213,7 @@ class LoadClient:
         )
 
     def _get_ready(
-        self, children: Sequence[Child], workload: Workload, seed: int, part: Part
+        self, children: Sequence[Hand], workload: Workload, seed: int, part: Part
     ) -> None:
         from .messages import Abandon, Go
         from .send.supply import Shard
@@ -280,7 +271,7 @@ def _check_complete(workload: Workload, records: Sequence[RequestRecord]) -> Non
         )
 
 
-def _collect(children: Sequence[Child], meter: _Meter) -> list[Finished]:
+def _collect(children: Sequence[Hand], meter: _Meter) -> list[Finished]:
     """What each child saw; in the meantime their progress goes to ``meter``."""
     from .messages import Finished, Progress
 
@@ -298,23 +289,12 @@ def _collect(children: Sequence[Child], meter: _Meter) -> list[Finished]:
     return [shares[number] for number in range(len(children))]
 
 
-def _speaking(children: Sequence[Child], numbers: Sequence[int]) -> list[int]:
+def _speaking(children: Sequence[Hand], numbers: Sequence[int]) -> list[int]:
     """Those of ``numbers`` that have something to say, the first of them if all stay silent:
     hearing it will tell why."""
     by_descriptor = {children[number].fileno(): number for number in numbers}
     ready, _, _ = select.select(list(by_descriptor), [], [], SILENCE_S)
     return [by_descriptor[descriptor] for descriptor in ready] or [numbers[0]]
-
-
-def _merged(children: Sequence[Child], shares: Sequence[Finished]) -> tuple[RequestRecord, ...]:
-    from .read.reading import to_record
-    from .read.spill import SpillReader
-
-    records = []
-    for child, share in zip(children, shares, strict=True):
-        reader = SpillReader(child.spill.fileno(), share.spilled_at)
-        records += [to_record(row, reader.chunks(row.chunk_count)) for row in share.rows]
-    return tuple(sorted(records, key=lambda record: record.index))
 
 
 def _opening(target: Target) -> Command:

@@ -1,17 +1,51 @@
-"""What several processes say of themselves, as one client's health."""
+"""What several workers saw, as one stream, and what they say of themselves, as one client's."""
 
 from __future__ import annotations
 
+import gc
+import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.records import ClientHealth, RequestRecord
+from pytest_llmperf.records import ClientHealth, LoadWorker, RequestRecord
 
 from .rank import p99
 
 if TYPE_CHECKING:
+    from .messages import Finished
     from .send.health import WorkerHealth
+
+
+def merged(shares: Sequence[Finished], spills: Sequence[int]) -> Iterator[RequestRecord]:
+    """Every request by its index. ``spills`` are descriptors of the files that the shares lie in;
+    read is from one place of each at a time, and columns stay where they are."""
+    streams = [_stream(share, spill) for share, spill in zip(shares, spills, strict=True)]
+    if len(streams) == 1:
+        return streams[0]
+    return heapq.merge(*streams, key=lambda record: record.index)
+
+
+def merged_whole(shares: Sequence[Finished], spills: Sequence[int]) -> tuple[RequestRecord, ...]:
+    """All of them at once. Looking for cycles among so many new objects, of which none has any,
+    would take longer than making them."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return tuple(merged(shares, spills))
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _stream(share: Finished, spill: int) -> Iterator[RequestRecord]:
+    from .read.reading import to_record
+    from .read.rows import read_rows
+    from .read.spill import SpillReader
+
+    reader = SpillReader(spill, base=share.base)
+    for row in read_rows(reader, share.rows_at, share.rows):
+        yield to_record(row, reader.chunks(row.chunks_at, row.chunk_count))
 
 
 def merged_health(shares: Sequence[WorkerHealth], records: Sequence[RequestRecord]) -> ClientHealth:
@@ -37,6 +71,20 @@ def merged_health(shares: Sequence[WorkerHealth], records: Sequence[RequestRecor
         send_delay_ms_max=delays[-1] if delays else None,
         offered_rate=_rate([record.scheduled_ns for record in first_turns]),
         achieved_rate=_rate([record.written_ns for record in first_turns]) if delays else None,
+        workers=tuple(_worker(share) for share in shares if share.node is not None) or None,
+    )
+
+
+def _worker(share: WorkerHealth) -> LoadWorker:
+    return LoadWorker(
+        node=share.node or "",
+        cpu_share=share.cpu_s / share.wall_s,
+        loop_lag_ms_p99=share.lag_ms_p99,
+        peak_rss_bytes=share.peak_rss_bytes,
+        clock_offset_ms=share.clock_offset_ms,
+        clock_drift_ms=share.clock_drift_ms,
+        clock_error_ms=share.clock_error_ms,
+        silent_s=share.silent_s,
     )
 
 

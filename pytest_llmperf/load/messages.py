@@ -13,7 +13,6 @@ from pytest_llmperf.records import Workload
 
 from .compose.prompts import Part
 from .compose.rehearsal import Recipe
-from .read.reading import RequestRow
 from .send.health import WorkerHealth
 from .send.supply import Shard
 
@@ -84,12 +83,17 @@ class Progress(msgspec.Struct, tag="progress"):
 
 
 class Finished(msgspec.Struct, tag="finished", kw_only=True):
-    """One worker's share of a pass. The columns of all ``rows`` lie in the spill file from
-    ``spilled_at`` on, in the same order."""
+    """One worker's share of a pass. It lies in the spill file from ``spilled_at`` to ``ends_at``:
+    the columns of its requests, and from ``rows_at`` on ``rows`` entries of
+    :class:`~.read.reading.RequestRow`, by index. In a copy of the file, what lies at 0 there is at
+    ``base`` here."""
 
-    rows: list[RequestRow]
     spilled_at: int
+    rows_at: int
+    ends_at: int
+    rows: int
     health: WorkerHealth
+    base: int = 0
 
 
 class Failed(msgspec.Struct, tag="failed"):
@@ -100,13 +104,23 @@ class Failed(msgspec.Struct, tag="failed"):
     remedy: str = ""
 
 
-Reply = Ready | Prepared | Progress | Finished | Failed
+class Lost(msgspec.Struct, tag="lost"):
+    """The worker is gone, or cannot be heard; said by what brings us its word."""
+
+    text: str
 
 
-def write_frame(descriptor: int, message: object) -> None:
-    """Write one message whole. Raises :class:`BrokenPipeError` when nobody reads any more."""
-    data = msgspec.msgpack.encode(message)
-    view = memoryview(_LENGTH.pack(len(data)) + data)
+Reply = Ready | Prepared | Progress | Finished | Failed | Lost
+
+
+def encoded(message: object) -> bytes:
+    return msgspec.msgpack.encode(message)
+
+
+def write_frame(descriptor: int, frame: bytes) -> None:
+    """Write one message's bytes whole. Raises :class:`BrokenPipeError` when nobody reads any
+    more."""
+    view = memoryview(_LENGTH.pack(len(frame)) + frame)
     while view:
         view = view[os.write(descriptor, view) :]
 

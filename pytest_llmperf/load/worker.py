@@ -41,9 +41,11 @@ from .messages import (
     Progress,
     Ready,
     Start,
+    encoded,
     read_frame,
     write_frame,
 )
+from .read.rows import write_rows
 from .read.spill import SpillWriter
 from .send.backlog import Backlog
 from .send.connect import Origin, parse_origin
@@ -155,7 +157,16 @@ class Worker:
             raise RuntimeError("start without a window")
         spilled_at = self._spill.position
         health = await window.run(at_ns)
-        return Finished(rows=self._backlog.drain(), spilled_at=spilled_at, health=health)
+        rows = sorted(self._backlog.drain(), key=lambda row: row.index)
+        rows_at = self._spill.position
+        write_rows(self._spill, rows)
+        return Finished(
+            spilled_at=spilled_at,
+            rows_at=rows_at,
+            ends_at=self._spill.position,
+            rows=len(rows),
+            health=health,
+        )
 
 
 def _dealt(shard: Shard, plan: Plan) -> Shard:
@@ -235,7 +246,9 @@ def main(arguments: list[str] | None = None) -> None:
     os.dup2(2, 1)  # a stray print must not end up between frames
     commands: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_receive, args=(commands, 0), daemon=True).start()
-    worker = Worker(lambda message: write_frame(replies, message), SpillWriter(options.spill))
+    worker = Worker(
+        lambda message: write_frame(replies, encoded(message)), SpillWriter(options.spill)
+    )
     decoder = msgspec.msgpack.Decoder(Command)
     with asyncio.Runner(loop_factory=_event_loop) as runner:
         while True:

@@ -22,6 +22,10 @@ class HealthBounds:
     ``in_flight_share`` of a closed loop's ``concurrency``, on the average of the steady part:
     between an answer and the next request of its slot nobody but the client is at work, thinking
     and connecting (which is the server's doing as well) set aside.
+    ``clock_share``, where workers on several machines asked: how wrong the ends of the steady part
+    may be for their clocks, as a share of it, which is how wrong a throughput is at most. A tenth
+    of the smallest loss that gates are commonly asked to catch. ``silence_s`` is how long nothing
+    may be heard of one of them: its link was down, and may have been to the server as well.
 
     Of the set-up: ``cached_share`` is the most of all prompt tokens that may come from the
     server's prefix cache where no hits are meant; ``template_tokens`` per request may in any case,
@@ -36,6 +40,8 @@ class HealthBounds:
     send_delay_ms_p99: float | None = 5.0
     delivered_share: float | None = 0.99
     in_flight_share: float | None = 0.9
+    clock_share: float | None = 0.001
+    silence_s: float | None = 2.0
     cached_share: float | None = 0.10
     template_tokens: int = 8
     prompt_error: float = 0.0

@@ -13,6 +13,7 @@ from .steady import Span, Trend, steady_span
 #: A trend as strong as this comes by chance in one run of a thousand.
 TREND_P_VALUE = 0.001
 _HITS = "prefix-cache hits"
+_MORE_WORKERS = "give it more workers (--llmperf-ray-workers) or nodes with less to do"
 _MORE = "give it a core of its own, more processes (--llmperf-client-processes) or another machine"
 
 
@@ -25,6 +26,8 @@ def invalid_reasons(
         _late_clock(pass_.client, bounds),
         *_behind_schedule(pass_, bounds),
         _idle(pass_, workload, bounds),
+        _clocks(pass_, workload, bounds),
+        *_silent(pass_.client, bounds),
         _cache_hits(pass_.records, workload, bounds),
         _wrong_prompts(pass_.records, bounds),
         _not_steady(trend, bounds),
@@ -39,9 +42,26 @@ def _busy(client: ClientHealth, bounds: HealthBounds) -> str | None:
     if bounds.cpu_share is None or client.cpu_share <= bounds.cpu_share:
         return None
     return (
-        f"client-bound: the load client used {client.cpu_share:.0%} of a core "
-        f"(bound {bounds.cpu_share:.0%}); {_MORE}"
+        f"client-bound: the load client{_busiest(client)} used {client.cpu_share:.0%} of a core "
+        f"(bound {bounds.cpu_share:.0%}); {_more(client)}"
     )
+
+
+def _busiest(client: ClientHealth) -> str:
+    """Where the busiest worker is, if they are on several machines."""
+    workers = client.workers or ()
+    worst = max(workers, key=lambda worker: worker.cpu_share, default=None)
+    return f"'s worker on {worst.node}" if worst else ""
+
+
+def _latest(client: ClientHealth) -> str:
+    workers = client.workers or ()
+    worst = max(workers, key=lambda worker: worker.loop_lag_ms_p99 or 0.0, default=None)
+    return f"'s worker on {worst.node}" if worst else ""
+
+
+def _more(client: ClientHealth) -> str:
+    return _MORE if client.workers is None else _MORE_WORKERS
 
 
 def _late_clock(client: ClientHealth, bounds: HealthBounds) -> str | None:
@@ -49,8 +69,8 @@ def _late_clock(client: ClientHealth, bounds: HealthBounds) -> str | None:
     if lag is None or bound is None or lag <= bound:
         return None
     return (
-        f"client-bound: the load client's clock ran {lag:.1f} ms late at p99 "
-        f"(bound {bound:g} ms); {_MORE}"
+        f"client-bound: the clock of the load client{_latest(client)} ran {lag:.1f} ms late at "
+        f"p99 (bound {bound:g} ms); {_more(client)}"
     )
 
 
@@ -64,14 +84,14 @@ def _behind_schedule(pass_: Pass, bounds: HealthBounds) -> list[str]:
     if delay is not None and bound is not None and delay > bound:
         reasons.append(
             f"client-bound: requests went out {delay:.1f} ms behind their schedule at p99 "
-            f"(bound {bound:g} ms); {_MORE}"
+            f"(bound {bound:g} ms); {_more(client)}"
         )
     offered, achieved = client.offered_rate, client.achieved_rate
     least = bounds.delivered_share
     if offered and achieved is not None and least is not None and achieved < least * offered:
         reasons.append(
             f"client-bound: {achieved:.4g} of {offered:.4g} requests per second went out "
-            f"({achieved / offered:.1%}, bound {least:.0%}); {_MORE}"
+            f"({achieved / offered:.1%}, bound {least:.0%}); {_more(client)}"
         )
     return reasons
 
@@ -89,8 +109,8 @@ def _idle(pass_: Pass, workload: Workload, bounds: HealthBounds) -> str | None:
         return None
     return (
         f"client-bound: {kept:.3g} of {asked} requests were in flight on the average, the others "
-        f"waited for the client to send them (bound {bound:.0%}); {_MORE}, or ask for longer "
-        f"outputs"
+        f"waited for the client to send them (bound {bound:.0%}); {_more(pass_.client)}, or ask "
+        f"for longer outputs"
     )
 
 
@@ -101,6 +121,51 @@ def busy_slots(records: Sequence[RequestRecord], span: Span) -> float:
         begun = record.written_ns - (record.connect_ns or 0)
         busy += max(0, min(record.ended_ns, span.end_ns) - max(begun, span.start_ns))
     return busy / (span.end_ns - span.start_ns)
+
+
+def _clocks(pass_: Pass, workload: Workload, bounds: HealthBounds) -> str | None:
+    """Latencies are by one worker's clock each. What clocks of several mix in are the ends of the
+    whole and of the steady part; each may be the time of the worker whose clock is known worst, so
+    both together are wrong by the two largest errors."""
+    workers = pass_.client.workers or ()
+    errors = sorted((worker.clock_error_ms or 0.0, worker.node) for worker in workers)[-2:]
+    seconds = _shortest_s(pass_, workload)
+    if bounds.clock_share is None or not errors or not seconds:
+        return None
+    wrong_ms = sum(error for error, _ in errors)
+    share = wrong_ms / 1e3 / seconds
+    if share <= bounds.clock_share:
+        return None
+    return (
+        f"clock-error: the ends of the window are known to {wrong_ms:.3g} ms, {share:.2%} of its "
+        f"{seconds:.3g} s (bound {bounds.clock_share:.2%}); the clock of {errors[-1][1]} is known "
+        f"worst; measure for longer, or over a network with shorter round trips"
+    )
+
+
+def _shortest_s(pass_: Pass, workload: Workload) -> float | None:
+    """Seconds of the steady part, or of all where there is none."""
+    records = pass_.records
+    if not records:
+        return None
+    steady = steady_span(records, workload, pass_.started_ns)
+    if steady is not None:
+        return steady.seconds
+    whole_ns = max(r.ended_ns for r in records) - min(r.written_ns for r in records)
+    return whole_ns / 1e9 if whole_ns > 0 else None
+
+
+def _silent(client: ClientHealth, bounds: HealthBounds) -> list[str]:
+    """Workers that were cut off from us for a time."""
+    most = bounds.silence_s
+    if most is None:
+        return []
+    return [
+        f"worker unheard: nothing was heard of the load's worker on {worker.node} for "
+        f"{worker.silent_s:.1f} s (bound {most:g} s); see what its link and its machine did"
+        for worker in client.workers or ()
+        if worker.silent_s is not None and worker.silent_s > most
+    ]
 
 
 # --- the set-up

@@ -11,7 +11,7 @@ from .chunks import CHUNK_KINDS, NO_CHUNKS, UNKNOWN, Chunk, ChunkKind, Chunks
 from .common import Direction, Json, Scalar, Side, Vendor, VerdictWord, WeightFormat
 from .curves import Curves, SampledRequests, Timeline
 from .decided import Limit, RegressionGate, Verdict
-from .measured import ClientHealth, MetricValue, Pass, RequestRecord, Run
+from .measured import ClientHealth, LoadWorker, MetricValue, Pass, RequestRecord, Run
 from .place import Accelerator, Device
 from .profiled import Profile
 from .quality import Fingerprint, OutputQuality, Question, Reply
@@ -36,6 +36,7 @@ from .serving import (
     LogProgress,
     Placement,
     Rank,
+    RankPlace,
     ServerIdentity,
     ServerRequest,
     TokenizeCall,
@@ -74,6 +75,7 @@ __all__ = [
     "LaunchValues",
     "Level",
     "Limit",
+    "LoadWorker",
     "LogProgress",
     "MetricValue",
     "ModelSize",
@@ -86,6 +88,7 @@ __all__ = [
     "Profile",
     "Question",
     "Rank",
+    "RankPlace",
     "RegressionGate",
     "Reply",
     "RequestRecord",

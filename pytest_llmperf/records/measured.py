@@ -60,6 +60,27 @@ class RequestRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadWorker:
+    """What one of several machines that ask says of its worker, over one run's window.
+
+    ``node`` names the machine; ``cpu_share``, ``loop_lag_ms_p99`` and ``peak_rss_bytes`` are as in
+    :class:`ClientHealth`. ``clock_offset_ms`` is how far its clock was behind ours before the
+    run, ``clock_drift_ms`` by how much that had changed after it, ``clock_error_ms`` how wrong its
+    times may be once both are set right. ``silent_s`` is the longest time in which nothing was
+    heard of it.
+    """
+
+    node: str
+    cpu_share: float
+    loop_lag_ms_p99: float | None
+    peak_rss_bytes: int
+    clock_offset_ms: float | None = None
+    clock_drift_ms: float | None = None
+    clock_error_ms: float | None = None
+    silent_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientHealth:
     """What the load client says about itself over one run's window.
 
@@ -68,7 +89,8 @@ class ClientHealth:
     requests went out behind their schedule (``None`` in a closed loop), ``offered_rate`` and
     ``achieved_rate`` requests per second as scheduled and as written. ``mean_in_flight`` is by
     Little's law. ``peak_rss_bytes`` is the sum over its processes; ``cpu_s`` their CPU time in
-    the window. ``held_back`` says that a cap on requests in flight made one wait.
+    the window. ``held_back`` says that a cap on requests in flight made one wait. ``workers``
+    holds each of its processes where they run over a cluster, else it is ``None``.
     """
 
     cpu_share: float
@@ -83,6 +105,7 @@ class ClientHealth:
     offered_rate: float | None = None
     achieved_rate: float | None = None
     held_back: bool = False
+    workers: tuple[LoadWorker, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,8 +31,9 @@ class Accelerator:
 
     ``source`` says which probe answered ("nvml", "nvidia-smi", "sysfs", "cpuinfo", "override").
     ``parallel`` says how a server is spread over them, where that is known: its sizes above 1 by
-    their short names, such as ``{"tp": 8}``. ``nodes`` is how many machines have such devices for
-    a server, of which ``devices`` are those of this one.
+    their short names, such as ``{"tp": 8}``, and ``ray`` where a Ray cluster placed its ranks.
+    ``nodes`` is how many machines have such devices for a server, of which ``devices`` are those of
+    this one.
     """
 
     devices: tuple[Device, ...]

@@ -23,8 +23,10 @@ class ServerRequest:
     here by default), and ``python`` is an interpreter inside. ``devices`` are how many it is to
     have, or which: positions among those that are visible, or the beginnings of their identities;
     ``None`` as many as its arguments use. ``nodes`` is over how many it is spread, ``None`` for one
-    alone. ``recipe`` is whether documented flags may be added to ``args``. ``reference`` is the
-    server that it is compared with, launch by launch, where a gate asks."""
+    alone. ``ray`` is where the Ray cluster is that runs its ranks, "auto" or HOST:PORT, ``None``
+    for one that starts them itself. ``recipe`` is whether documented flags may be added to
+    ``args``. ``reference`` is the server that it is compared with, launch by launch, where a gate
+    asks."""
 
     engine: str
     model: str | None = None
@@ -40,6 +42,12 @@ class ServerRequest:
     nodes: int | None = None
     recipe: bool = True
     reference: ServerRequest | None = None
+    ray: str | None = field(default=None, repr=False)
+
+    @property
+    def identity(self) -> str:
+        """All that it says, alike wherever a Ray cluster may be."""
+        return f"{self!r} over Ray" if self.ray else repr(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +181,19 @@ class ServerIdentity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RankPlace:
+    """Where one part of a server runs that a cluster placed. ``name`` is what the engine calls it,
+    such as "dp0 pp0 tp1"; ``node`` is the cluster's id of its node, ``address`` where that is
+    reached. ``devices`` are those it was given there, by the cluster's numbers."""
+
+    name: str
+    node: str
+    host: str
+    address: str
+    devices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchRecord:
     """One start of a server, whether it came up or not.
 
@@ -180,7 +201,7 @@ class LaunchRecord:
     where that is compared or remembered; :mod:`pytest_llmperf.launch.subject` names its facts.
     ``failure`` is the one-sentence summary of a launch that never became ready. ``launched`` is
     false for an attached endpoint. ``devices`` are the identities of those it was given. ``recipe``
-    is that of its plan.
+    is that of its plan. ``ranks`` are where its parts run, where a cluster placed them.
     """
 
     id: str
@@ -203,6 +224,7 @@ class LaunchRecord:
     side: Side = "candidate"
     devices: tuple[str, ...] | None = None
     recipe: str | None = None
+    ranks: tuple[RankPlace, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

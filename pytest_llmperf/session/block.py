@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -44,6 +45,7 @@ from .devices import Allotment, for_container
 from .fitting import check_fit
 from .measurement import Measurement, measurement_id, summarise
 from .nodes import over_nodes
+from .over_ray import RayServing
 from .progress import how_far
 from .refusals import for_client, for_server
 from .server import LiveServer
@@ -87,7 +89,7 @@ class Block:
     @property
     def id(self) -> str:
         """Names the request in reports: equal requests have equal ids, in every process."""
-        digest = hashlib.sha256(repr(self.request).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(self.request.identity.encode()).hexdigest()[:8]
         return f"{self.request.engine}-{digest}"
 
     @property
@@ -119,6 +121,7 @@ class Block:
         """Make sure a server is up; raises ServerError with nothing left running."""
         if self.live is None:
             self.live = self._attach() if self.attached else self._launch()
+            self.live.ray = self.around.ray
             self.subject = self.live.record.subject or self.subject
         return self.live
 
@@ -150,7 +153,7 @@ class Block:
         """Send the warm-up requests of ``workload``; the seconds that measuring it will take."""
         self.around.progress.update(partial(self._run_line, workload, None, None))
         try:
-            return self.open().warm_up(workload, processes=self.around.client_processes)
+            return self.open().warm_up(workload, processes=self.around.workers)
         finally:
             self.around.progress.clear()
 
@@ -235,7 +238,7 @@ class Block:
             statistics=self.around.statistics,
             bounds=self.around.bounds,
             prices=self.around.prices,
-            processes=self.around.client_processes,
+            processes=self.around.workers,
             keep=partial(self.around.keep, self.id, workload, self.side, pair),
             visit=pair or 0,
             turn=turn,
@@ -310,6 +313,7 @@ class Block:
         image = self.request.image and find_image(self.request.image, self.request.container)
         port = claim_port("127.0.0.1")
         plan: LaunchPlan | None = None
+        cluster: RayServing | None = None
         try:
             placement = Placement(
                 host="127.0.0.1",
@@ -327,6 +331,7 @@ class Block:
             plan = self._fitting(self.engine.plan(self._request_here(), placement), placement)
             plan = self._over_nodes(plan)
             self.launched += 1
+            cluster = self._join(plan)
             return launch(
                 self.engine,
                 into_container(plan, image, placement) if image else plan,
@@ -338,8 +343,11 @@ class Block:
                 on_progress=self._show_start,
                 remember=self._remember,
                 with_subject=self._has_subject,
+                cluster=cluster,
             )
         except BaseException:
+            if cluster is not None:
+                cluster.finish()
             for each in (port, *(rank.port for rank in (plan.others if plan else ()))):
                 release_port(each)
             raise
@@ -379,11 +387,19 @@ class Block:
     def _over_nodes(self, plan: LaunchPlan) -> LaunchPlan:
         """The plan with all ranks, where there is more than one."""
         count = self.request.nodes
-        if count is None:
+        if count is None or self.request.ray is not None:
             return plan
         flags = check_nodes(self.request.engine, count, self.request.args, None)
         plan, self._meeting = over_nodes(plan, flags, count, self.around.nodes, self._told())
         return plan
+
+    def _join(self, plan: LaunchPlan) -> RayServing | None:
+        """The cluster that its ranks are to run in; ``None`` where it starts them itself."""
+        if self.request.ray is None:
+            return None
+        self.around.progress.say(f"{self.label} ── joining the Ray cluster at {self.request.ray}")
+        label = f"{self._log_name}-{self.launched}-{secrets.token_hex(4)}"
+        return RayServing.join(self.request, plan, self.accelerator.vendor, label)
 
     def _remember(self, record: LaunchRecord) -> None:
         self.around.remember(replace(record, side=self.side))

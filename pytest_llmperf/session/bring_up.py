@@ -25,7 +25,8 @@ from pytest_llmperf.records import (
 )
 from pytest_llmperf.redact import redact_argv
 
-from .refusals import told
+from .over_ray import RayServing, end_process
+from .refusals import told as told_in_words
 from .server import CONTROL_TIMEOUT_S, LiveServer
 
 #: Every engine's spelling of the flag that has it run code of the model's own.
@@ -46,12 +47,14 @@ def launch(
     on_progress: Callable[[str, float], None],
     remember: Callable[[LaunchRecord], None],
     with_subject: bool = False,
+    cluster: RayServing | None = None,
 ) -> LiveServer:
     """Start ``plan``, wait until it is ready and is ours; ``remember`` gets its record either way,
-    ``with_subject`` with what exactly runs.
+    ``with_subject`` with what exactly runs. ``cluster`` is where its ranks run, if not here.
 
     Raises :class:`~pytest_llmperf.errors.ServerError` with nothing left running.
     """
+    plan = cluster.adjusted(plan) if cluster else plan
     record = LaunchRecord(
         id=uuid.uuid4().hex[:12],
         server_id=server_id,
@@ -74,20 +77,31 @@ def launch(
     process: ServerProcess | None = None
     try:
         process = ServerProcess.start(
-            plan, log_path=log_path, on_progress=on_progress, held_fds=held_fds
+            plan,
+            log_path=log_path,
+            on_progress=cluster.starting(on_progress) if cluster else on_progress,
+            held_fds=held_fds,
         )
         identity = identify(engine, process.url)
         _check_ours(engine, identity, placement, plan, log_path)
+        ranks = cluster.ready(end_process(process.pid)) if cluster else None
     except BaseException as error:
+        told = cluster.failed(error) if cluster else error
         if process is not None:
             process.stop()
-        remember(replace(record, failure=_in_short(error)))
-        raise
+        if cluster is not None:
+            cluster.give_up(told)
+        remember(replace(record, failure=_in_short(told)))
+        if told is error:
+            raise
+        raise told from error
     record = replace(
         record,
         version=identity.version,
         args=identity.args,
         startup_time_s=process.startup_time_s,
+        ranks=ranks,
+        notes=(*record.notes, *(cluster.notes if cluster else ())),
     )
     if with_subject:
         facts = fingerprint.beneath(placement.accelerator)
@@ -99,8 +113,9 @@ def launch(
         identity=replace(identity, model=identity.model or placement.served_name),
         record=record,
         url=process.url,
-        accelerator=placement.accelerator,
+        accelerator=(cluster and cluster.accelerator) or placement.accelerator,
         process=process,
+        cluster=cluster,
         client_cores=client_cores,
     )
 
@@ -185,7 +200,7 @@ def attach(
 def _in_short(error: BaseException) -> str:
     if isinstance(error, ServerError):
         return error.summary
-    return told(error) if isinstance(error, OSError) else type(error).__name__
+    return told_in_words(error) if isinstance(error, OSError) else type(error).__name__
 
 
 def identify(

@@ -79,7 +79,7 @@ class Calibrations:
 
     def _key(self, request: ServerRequest, workload: Workload, accelerator: Accelerator) -> str:
         """Noise is the server's, whichever test asks and whatever it is compared with."""
-        alone = repr(replace(request, reference=None))
+        alone = replace(request, reference=None).identity
         return key_of(
             f"noise-{request.engine}-{request.model}",
             f"{alone} {workload.identity}",

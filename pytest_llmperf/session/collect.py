@@ -26,8 +26,9 @@ from pytest_llmperf.store import StoreError
 
 from . import environment
 from .outlets import on_github, repository_path, write_outlets
-from .required import Roll, shortcomings
+from .required import Roll, shortcomings, shortcomings_of_shard
 from .rescue import rescue_report
+from .subtests import ENDING
 
 if TYPE_CHECKING:
     from .core import PerfSession
@@ -72,6 +73,8 @@ class Results:
             self.seen.add(report.nodeid)
             self._note_ending(report)
         self.profiles += getattr(report, PROFILES, ())
+        if report.failed and getattr(report, ENDING, "failed") != "failed":
+            self._ours_failed += 1
         fragment = getattr(report, "llmperf", None)
         if fragment is None:
             return
@@ -89,6 +92,9 @@ class Results:
     def require(self, session: PerfSession, roll: Roll) -> None:
         """Note what --llmperf-require demands and this session does not show."""
         settings, known = session.settings, []
+        if settings.shard is not None:
+            self._require_of_shard(settings, roll)
+            return
         if settings.require and session.memory is not None:
             try:
                 known = session.memory.known_gates()
@@ -97,6 +103,12 @@ class Results:
         for scope in settings.require:
             self.problems += shortcomings(
                 scope, roll, known, self.fragments, self.endings, settings.store
+            )
+
+    def _require_of_shard(self, settings: Settings, roll: Roll) -> None:
+        for scope in settings.require:
+            self.problems += shortcomings_of_shard(
+                scope, roll, self.fragments, self.endings, settings.store
             )
 
     def take(self, session: PerfSession) -> None:
@@ -117,7 +129,13 @@ class Results:
             )
 
     def build(
-        self, session: PerfSession, config: pytest.Config, *, complete: bool, exit_status: int
+        self,
+        session: PerfSession,
+        config: pytest.Config,
+        roll: Roll,
+        *,
+        complete: bool,
+        exit_status: int,
     ) -> dict[str, Any] | None:
         """The report; ``None`` when no perf test ran and none was asked for."""
         late = [document.launch_entry(record) for record in session.drain_launches()]
@@ -136,6 +154,7 @@ class Results:
             exit_status=exit_status,
             tool_version=metadata.version("pytest-llmperf"),
             problems=self.problems,
+            suite=_suite(session.settings, roll),
         )
         return self.document_built
 
@@ -210,6 +229,13 @@ class Results:
             if fragment.get("environment"):
                 return dict(fragment["environment"])
         return environment.describe(config, session.settings, session.accelerator_to_report())
+
+
+def _suite(settings: Settings, roll: Roll) -> dict[str, Any] | None:
+    """Which gates there are and what they may do; ``None`` where nothing is judged."""
+    if settings.mode != "on" or settings.calibrate:
+        return None
+    return roll.entry(alpha=settings.family_alpha, family=settings.family, shard=settings.shard)
 
 
 def _look(reporter: pytest.TerminalReporter) -> Look:

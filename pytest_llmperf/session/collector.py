@@ -59,6 +59,7 @@ class Collector:
     def begin(self, report: pytest.TestReport, collected: set[str], reported: set[str]) -> None:
         """Take over from the controller's watch, which saw the reports so far."""
         self.expected |= collected
+        self.roll.select(collected)
         self.results.seen |= reported
         self.results.add(report)
 
@@ -139,6 +140,7 @@ class Collector:
         return self.results.build(
             self.session,
             self.config,
+            self.roll,
             complete=complete,
             exit_status=self.results.exit_status(exitstatus, session.testsfailed),
         )

@@ -39,6 +39,7 @@ from .kept import KeptRequests
 from .keys import ApiKeys
 from .limits_from import Elsewhere, gone
 from .limits_from import told as limits_told
+from .load_over_ray import ray_load
 from .measurement import Measurement
 from .memory import Here, Memory
 from .placing import Placing, remote
@@ -83,6 +84,7 @@ class PerfSession:
         self._gates: dict[ServerRequest, dict[Workload, list[RegressionGate]]] = {}
         self._statistics: tuple[str, ...] = ()
         self._placing = Placing(settings, self.engine)
+        self._ray = ray_load(settings)
         beside = settings.profiles_dir
         self.profiling = Profiling(
             directory=lambda: beside or self._logs / "profiles", home=beside and beside.parent
@@ -91,7 +93,8 @@ class PerfSession:
     # --- planning ---------------------------------------------------------------------------
 
     def count_gates(self, expectations: Sequence[Expectation]) -> None:
-        """Fix the family of gates: every gate collected, also those deselected afterwards."""
+        """Fix the family of gates: every gate collected, also those deselected afterwards; of a
+        shard those that are to run."""
         if not self.settings.family:
             self.family = max(1, sum(expectation.gates for expectation in expectations))
 
@@ -357,6 +360,8 @@ class PerfSession:
             duel.close()
         for block in self._blocks.values():
             block.close()
+        if self._ray is not None:
+            self._ray.close()
 
     def drain_launches(self) -> list[LaunchRecord]:
         """Launch records made since the last call."""
@@ -380,6 +385,7 @@ class PerfSession:
             bounds=self.settings.health,
             prices=self.settings.prices,
             client_processes=self.settings.client_processes,
+            ray=self._ray,
             pin=self.settings.pin,
             nodes=self._placing.nodes,
             subjects=self.memory is not None,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
+import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +18,7 @@ import pytest
 from pytest_llmperf.accelerators import fingerprint
 from pytest_llmperf.records import Accelerator, Scalar
 from pytest_llmperf.report import document
+from pytest_llmperf.report.environments import fingerprint_key
 from pytest_llmperf.settings import Settings
 
 from .cores import split_cores
@@ -30,6 +31,10 @@ _PACKAGES = (
 )  # fmt: skip
 _GIT_TIMEOUT_S = 5.0
 _LARGEST_SOURCE = 1 << 20
+#: In ``git status --porcelain=v2`` (git 2.11 and later): tracked or untracked changes within.
+_CHANGED_SUBMODULE = re.compile(r"^[12u] \S+ S.(?:M.|.U) ", re.MULTILINE)
+#: Whatever a user has set up for reading differences.
+_WHOLE_DIFF = ("--no-ext-diff", "--no-textconv", "--ignore-submodules=none")
 #: Files that make a difference before git knows them; logs and reports do not.
 _SOURCES = frozenset({".py", ".pyi", ".toml", ".ini", ".cfg", ".yaml", ".yml", ".sh", ".cu"})
 
@@ -39,7 +44,7 @@ def describe(config: pytest.Config, settings: Settings, accelerator: Accelerator
     match = match_facts(config, settings, accelerator)
     return document.environment_entry(
         accelerators=[accelerator],
-        key=_key(match),
+        key=fingerprint_key(match),
         match=match,
         # What people change on purpose: shown, never a reason to refuse a comparison.
         context={"driver": accelerator.devices[0].details.get("driver")},
@@ -96,12 +101,6 @@ def _common_seed(config: pytest.Config) -> int | None:
     return int.from_bytes(hashlib.sha256(run.encode()).digest()[:4], "big")
 
 
-def _key(match: Mapping[str, Scalar]) -> str:
-    """A short name for an environment: equal facts have equal keys."""
-    text = json.dumps(dict(match), sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def package_versions() -> dict[str, str]:
     found = {}
     for name in _PACKAGES:
@@ -126,24 +125,50 @@ def git_facts(root: Path, written: Sequence[Path] = ()) -> dict[str, Any]:
         "commit": commit,
         "branch": _git(root, "rev-parse", "--abbrev-ref", "HEAD"),
         "dirty": None if status is None else bool(status),
-        "dirty_digest": _dirty_digest(root, written) if status else None,
+        "dirty_digest": (_dirty_digest(root, written) or None) if status else None,
     }
 
 
+def git_identity(root: Path, written: Sequence[Path] = ()) -> dict[str, str | None]:
+    """What tells one state of the checkout from another, for sessions that go on with one.
+
+    ``unknown`` says what is not known of it, in words: a git that fails or is slow has not seen
+    that nothing was changed.
+    """
+    commit = _git(root, "rev-parse", "HEAD")
+    if commit is None:
+        inside = any((place / ".git").exists() for place in (root, *root.parents))
+        silent = "git does not say which commit is checked out" if inside else None
+        return {"commit": None, "dirty_digest": None, "unknown": silent}
+    digest = _dirty_digest(root, written)
+    silent = "git does not say what is changed" if digest is None else None
+    if digest is not None and _has_changed_submodules(root):
+        silent = "a submodule has changes of its own"
+    return {"commit": commit, "dirty_digest": digest or None, "unknown": silent}
+
+
+def _has_changed_submodules(root: Path) -> bool:
+    """Of these git tells only that there are any, and not which."""
+    # A setting of the user or of the submodule may hide them otherwise.
+    told = _git(root, "status", "--porcelain=v2", "--ignore-submodules=none")
+    return told is None or bool(_CHANGED_SUBMODULE.search(told))
+
+
 def _dirty_digest(root: Path, written: Sequence[Path]) -> str | None:
-    """A digest of the differences from the commit and of the sources that git does not know."""
+    """A digest of the differences from the commit and of the sources that git does not know: ""
+    where there are none, ``None`` where git does not tell."""
     top = _git(root, "rev-parse", "--show-toplevel")
     if top is None:
         return None
     inside = [path for path in written if path.is_relative_to(top) and path != Path(top)]
     where = [":/", *(f":(exclude,literal){path}" for path in inside)]
-    changes = _git(root, "diff", "HEAD", "--no-ext-diff", "--no-textconv", "--", *where)
+    changes = _git(root, "diff", "HEAD", *_WHOLE_DIFF, "--", *where)
     names = _git(root, "ls-files", "--others", "--exclude-standard", "--full-name", "--", *where)
     if changes is None or names is None:
         return None
     sources = [name for name in names.splitlines() if Path(name).suffix in _SOURCES]
     if not changes and not sources:
-        return None
+        return ""
     told = [f"{name} {_told(Path(top, name))}" for name in sources]
     return hashlib.sha256("\n".join([changes, *told]).encode()).hexdigest()[:16]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +35,13 @@ def fragment_for(
     expectation: Expectation,
     report: pytest.TestReport,
     error: BaseException | None,
+    parts: Sequence[BaseException],
     perf: LlmPerf | None,
     session: PerfSession,
     environment: Callable[[Accelerator], dict[str, Any] | None],
 ) -> Fragment:
-    """Everything known about a test when its call, or its failed set-up, has ended."""
+    """Everything known about a test when its call, or its failed set-up, has ended; ``parts`` are
+    what subtests have failed by of a test that is red by nothing else."""
     measurements = perf.measurements if perf else []
     declared = perf.declared if perf else None
     facts = {
@@ -81,8 +83,8 @@ def fragment_for(
         "tests": [
             document.test_entry(
                 test=expectation.nodeid,
-                outcome=outcome_of(report, error),
-                message=_message(report, error),
+                outcome=_worst(parts) if parts else outcome_of(report, error),
+                message=_message_of(parts) if parts else _message(report, error),
                 seconds=report.duration,
             )
         ],
@@ -155,19 +157,32 @@ def _digest(expectation: Expectation) -> str:
 
 def outcome_of(report: pytest.TestReport, error: BaseException | None) -> document.Outcome:
     """Which kind of ending this was; see the schema for the words."""
-    slow = isinstance(error, (LimitMissed, Regressed))
-    broken = isinstance(error, (ServerError, ClientError))
-    unmeasured = isinstance(error, Inconclusive)
+    kind = _kind(error)
     if hasattr(report, "wasxfail") and not report.passed:
         # An expected failure excuses a slow server; one that was not measured is not excused.
-        return "broken" if broken else "could_not_measure" if unmeasured else "xfailed"
+        return kind if kind in ("broken", "could_not_measure") else "xfailed"
     if report.passed:
         return "passed"
-    if report.skipped:
-        return "skipped"
-    if slow or broken or unmeasured:
-        return "slow" if slow else "broken" if broken else "could_not_measure"
-    return "failed"
+    return "skipped" if report.skipped else kind
+
+
+def _kind(error: BaseException | None) -> document.Outcome:
+    if isinstance(error, (LimitMissed, Regressed)):
+        return "slow"
+    if isinstance(error, (ServerError, ClientError)):
+        return "broken"
+    return "could_not_measure" if isinstance(error, Inconclusive) else "failed"
+
+
+def _worst(parts: Sequence[BaseException]) -> document.Outcome:
+    """What fails by an assertion of the test's own is no matter of performance."""
+    kinds = [_kind(each) for each in parts]
+    return "failed" if "failed" in kinds else kinds[0]
+
+
+def _message_of(parts: Sequence[BaseException]) -> str:
+    many = f"{len(parts)} subtests failed, the first by" if len(parts) > 1 else "a subtest failed:"
+    return f"{many} {str(parts[0]) or type(parts[0]).__name__}"
 
 
 def _message(report: pytest.TestReport, error: BaseException | None) -> str:

@@ -22,7 +22,7 @@ from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.gates.comparable import differences
 from pytest_llmperf.settings import Settings
 
-from .environment import git_facts, package_versions, written_by_us
+from .environment import git_identity, package_versions, written_by_us
 from .required import without_group
 
 OPTION = "--llmperf-resume"
@@ -286,11 +286,10 @@ def _unreadable(path: Path, why: str) -> UsageMistake:
 
 def facts_of(config: pytest.Config, settings: Settings) -> _MAP:
     """What two sessions must have in common to be one; digests where a value may be a secret."""
-    git = git_facts(config.rootpath, written_by_us(config))
     return {
         "journal": _FORMAT,
         "versions": package_versions(),
-        "git": {name: git[name] for name in ("commit", "dirty_digest")},
+        "git": git_identity(config.rootpath, written_by_us(config)),
         "settings": {
             field.name: digest(getattr(settings, field.name))
             for field in fields(settings)
@@ -303,6 +302,11 @@ def _check(path: Path, then: _MAP, now: Mapping[str, Any]) -> None:
     parts = ("versions", "git", "settings")
     if then.get("journal") != _FORMAT or not all(isinstance(then.get(n), dict) for n in parts):
         raise _unreadable(path, "another version of pytest-llmperf wrote it")
+    if unknown := now["git"].get("unknown") or then["git"].get("unknown"):
+        raise UsageMistake(
+            f"{OPTION}: whether this is the checkout of the interrupted session is not known "
+            f"({unknown}); leave {OPTION} out to begin anew."
+        )
     differing = differences(now["settings"], then["settings"])
     options = (f"--llmperf-{each.name.replace('_', '-')}" for each in differing)
     refuse([*unlike(then["versions"], now["versions"]), *unlike(then["git"], now["git"]), *options])

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pytest_llmperf.accelerators.detect import detect
 from pytest_llmperf.engines.base import Engine
 from pytest_llmperf.engines.nodes import check_nodes
+from pytest_llmperf.engines.over_ray import RAY_FLAGS
 from pytest_llmperf.engines.parallel import Parallel, parallel_of
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.records import Accelerator, Device, ServerRequest
@@ -18,6 +19,7 @@ from pytest_llmperf.settings import Settings
 from .device import check_as_many
 from .devices import Allotment, allot, planned_words, visible_in
 from .nodes import Nodes
+from .over_ray import allotment_over
 
 
 class Placing:
@@ -35,7 +37,7 @@ class Placing:
             return
         parallel = parallel_of(request.engine, request.args)
         many = parallel is not None and parallel.devices > 1
-        if many or request.devices is not None or request.nodes is not None:
+        if many or request.devices is not None or request.nodes or request.ray:
             self.allotment(request)
         self.check(request.reference)
 
@@ -52,14 +54,19 @@ class Placing:
         parallel = parallel_of(request.engine, words)
         if request.nodes is None:
             return parallel
-        if self._settings.side_by_side:
-            raise UsageMistake(
-                f"llm_server(nodes={request.nodes}): a server of several ranks cannot be held "
-                "still as a whole; leave --llmperf-side-by-side out."
-            )
+        self._check_alone(request)
         self.nodes.check(request)
         check_nodes(request.engine, request.nodes, request.args, parallel)
         return parallel and replace(parallel, nodes=request.nodes)
+
+    def _check_alone(self, request: ServerRequest) -> None:
+        """Raise UsageMistake where a server of several ranks would share its devices."""
+        if self._settings.side_by_side:
+            spread = f"nodes={request.nodes}" if request.ray is None else "ray=..."
+            raise UsageMistake(
+                f"llm_server({spread}): a server of several ranks cannot be held "
+                "still as a whole; leave --llmperf-side-by-side out."
+            )
 
     @property
     def nodes(self) -> Nodes:
@@ -79,6 +86,12 @@ class Placing:
             found = self.detected(request.accelerator, visible_in(request))
             ranks = 1 if self._settings.hosts else request.nodes or 1
             words = planned_words(self._engine(request.engine), request, found, ranks=ranks)
+            if request.ray is not None:
+                self._check_alone(request)
+                if request.nodes and RAY_FLAGS[request.engine].nodes:
+                    check_nodes(request.engine, request.nodes, request.args, None)
+                self._allotments[request] = allotment_over(request, found, words)
+                return self._allotments[request]
             parallel = self._parallel(request, words)
             self._allotments[request] = allot(request, found, parallel, os.environ, ranks=ranks)
         return self._allotments[request]

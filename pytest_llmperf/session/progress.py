@@ -10,8 +10,9 @@ import os
 from collections.abc import Callable
 
 from pytest_llmperf import clock
+from pytest_llmperf.inert import inert_text
 from pytest_llmperf.load.client import LoadProgress
-from pytest_llmperf.report.columns import WIDTH, cells, clip, inert, start
+from pytest_llmperf.report.columns import WIDTH, cells, clip, start
 
 HEARTBEAT_S = 30.0
 REDRAW_S = 0.2
@@ -85,7 +86,7 @@ def _can_draw(fd: int) -> bool:
 
 def _one_line(text: str) -> str:
     """What servers log and people name their tests, safe to show on one line."""
-    return " ".join(str(inert(text)).split())
+    return " ".join(inert_text(text).split())
 
 
 def _fitted(text: str, width: int) -> str:

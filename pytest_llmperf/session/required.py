@@ -9,11 +9,12 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pytest_llmperf.expectations import Expectation
 from pytest_llmperf.metrics.units import spoken
+from pytest_llmperf.option_values import Shard
 from pytest_llmperf.records import Level, Observation
 from pytest_llmperf.settings import Scope
 
@@ -57,6 +58,22 @@ class Roll:
             kinds: list[tuple[str, str]] = [(limit.kind, limit.metric) for limit in each.limits]
             kinds += [("regression", gate.metric) for gate in each.regressions]
             self.declared |= {Gate(test=each.nodeid, kind=k, metric=m) for k, m in kinds}
+
+    def entry(self, *, alpha: float, family: int, shard: Shard | None) -> dict[str, Any]:
+        """The report's ``suite``: ``alpha`` is the false-alarm rate of this session's gates, and
+        ``family`` is their number where the ini file fixes it, else 0."""
+        gates = sorted(self.declared, key=lambda gate: (gate.test, gate.kind, gate.metric))
+        # Of a shard, what it deselects is not its own.
+        counted = [gate for gate in gates if shard is None or gate.test in self.selected]
+        shards = shard.of if shard else 1
+        return {
+            "shard": shard and shard.index,
+            "shards": shard and shards,
+            "alpha": alpha * shards,
+            "share": 1 / shards,
+            "family": family or max(1, len(counted)),
+            "gates": [{**asdict(gate), "selected": gate.test in self.selected} for gate in gates],
+        }
 
     def packed(self) -> list[list[str]]:
         """What is declared, as xdist can carry it."""
@@ -123,6 +140,27 @@ def shortcomings(
         if outcomes.get(test) not in _RED
     ]
     return sentences or list(_nothing_decided(scope, judged))
+
+
+def shortcomings_of_shard(
+    scope: Scope,
+    roll: Roll,
+    fragments: Sequence[Mapping[str, Any]],
+    endings: Mapping[str, str],
+    store: str,
+) -> list[str]:
+    """The same for one session of several: tests that were to run here and came to no verdict. What
+    it lacks beside those, others may have; ``pytest-llmperf merge --require`` sees."""
+    judged = [gate for gate in _last_gates(fragments) if scope.covers(gate["test"])]
+    outcomes = {**_plain(endings), **_outcomes(fragments)}
+    left_to_others = {test for test, outcome in outcomes.items() if outcome == "skipped"}
+    mine = roll.selected - left_to_others
+    wanted = {gate for gate in roll.declared if gate.test in mine and scope.covers(gate.test)}
+    return [
+        _sentence(test, gates, roll, {}, outcomes.get(test, ""), scope, store)
+        for test, gates in _absent(wanted, judged).items()
+        if outcomes.get(test) not in _RED
+    ]
 
 
 def _absent(wanted: Iterable[Gate], judged: Sequence[Mapping[str, Any]]) -> dict[str, list[Gate]]:

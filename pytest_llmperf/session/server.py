@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pytest_llmperf import clock
 from pytest_llmperf.engines.base import Engine, extras_of
@@ -38,7 +39,11 @@ from pytest_llmperf.records import (
     Workload,
 )
 
+if TYPE_CHECKING:
+    from pytest_llmperf.cluster.crew import RayLoad
+
 from .asides import Asides, attempt
+from .over_ray import RayServing
 from .probe import Probe
 from .seeds import base_seed, run_seed
 from .uncounted import invalid, superseded
@@ -68,9 +73,13 @@ class LiveServer:
     process: ServerProcess | None
     client_cores: tuple[int, ...] | None
     headers: tuple[tuple[str, str], ...] = ()
+    #: Its part in a Ray cluster, where its ranks run in one.
+    cluster: RayServing | None = None
     runs: dict[Workload, list[Run]] = field(default_factory=dict)
     cold_ttft_ms: float | None = None
     fingerprint: Fingerprint | None = None
+    #: The cluster whose nodes ask, instead of this machine.
+    ray: RayLoad | None = None
     _kept_client: LoadClient | None = None
     _cold_asked: bool = False
     _fingerprint_asked: bool = False
@@ -87,6 +96,8 @@ class LiveServer:
 
     def check(self) -> None:
         """Raise the full story if our server is no longer there."""
+        if self.cluster is not None:
+            self.cluster.check()
         if self.process is not None and (error := self.process.died()):
             raise error
 
@@ -206,8 +217,11 @@ class LiveServer:
         """One run; with ``repeated`` it is not valid where it is to be measured once more."""
         if workload.flush:
             self.flush()
+        if self.cluster is not None:
+            self.cluster.settle()
         before = attempt(self.asides.counters, self.check)
-        with watched(self.accelerator, self._processes) as seen:
+        watch = self.cluster.watching if self.cluster is not None else None
+        with watched(self.accelerator, self._processes, watch) as seen:
             pass_: Pass = client.measure(
                 workload, seed=seed, on_progress=lambda p: on_progress(index, p)
             )
@@ -230,6 +244,8 @@ class LiveServer:
         )
         window = window_of(pass_.records, run.duration_s)
         troubles = seen.troubles(window)
+        if self.cluster is not None:
+            troubles += self.cluster.silences(window)
         telemetry = seen.telemetry(window)
         run = replace(
             run,
@@ -260,7 +276,8 @@ class LiveServer:
 
     def _processes(self) -> list[int]:
         roots = self.process.pids if self.process is not None else []
-        return [pid for root in roots for pid in process_ids(root)]
+        ranks = self.cluster.pids if self.cluster is not None else ()
+        return [*(pid for root in roots for pid in process_ids(root)), *ranks]
 
     def _beside(self, run: Run, growth: Counters | None) -> dict[str, MetricValue]:
         """What the launch and the server know of a run, which its requests do not tell."""
@@ -368,7 +385,8 @@ class LiveServer:
             headers=self.headers,
             exact_output=bool(self.engine.exact_length),
         )
-        return LoadClient(target, cores=self.client_cores, processes=processes)
+        crew = None if self.ray is None else self.ray.crew(self.url)
+        return LoadClient(target, cores=self.client_cores, processes=processes, crew=crew)
 
     def freeze(self) -> None:
         """Hold the server still, if we started it, so that another one has the device alone."""
@@ -385,5 +403,9 @@ class LiveServer:
         client, self._kept_client = self._kept_client, None
         if client is not None:
             client.close()
-        if self.process is not None:
-            self.process.stop()
+        try:
+            if self.process is not None:
+                self.process.stop()
+        finally:
+            if self.cluster is not None:
+                self.cluster.finish()

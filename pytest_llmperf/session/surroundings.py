@@ -15,6 +15,8 @@ from .nodes import Nodes
 from .progress import Progress
 
 if TYPE_CHECKING:
+    from pytest_llmperf.cluster.crew import RayLoad
+
     from .block import Block
 
 
@@ -30,6 +32,8 @@ class Surroundings:
     statistics: tuple[str, ...]
     bounds: HealthBounds
     client_processes: int | None
+    #: The cluster whose nodes ask, instead of this machine.
+    ray: RayLoad | None = None
     #: What accelerators cost, where the user told.
     prices: Prices | None = None
     #: Whether the server and the client are kept on cores of their own.
@@ -50,3 +54,8 @@ class Surroundings:
     #: Called with each run and its requests as soon as it is over, and the server's id, the
     #: workload, the side and the pair that it belongs to.
     keep: Callable[[str, Workload, Side, int | None, Run, Pass], None] = lambda *_: None
+
+    @property
+    def workers(self) -> int | None:
+        """How many ask; ``None``: as many as a load needs."""
+        return self.client_processes if self.ray is None else self.ray.workers

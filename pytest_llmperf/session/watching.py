@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +23,9 @@ _SILENT = "no answer came while the run lasted: see whether its driver hangs"
 _PROC = Path("/proc")
 _PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 _KIB = 1024
+
+#: As :func:`~pytest_llmperf.accelerators.detect.watching`.
+Watching = Callable[[Accelerator], AbstractContextManager[Watcher | None]]
 
 
 @dataclass(slots=True)
@@ -68,12 +71,16 @@ class Seen:
 
 
 @contextmanager
-def watched(accelerator: Accelerator, own: Callable[[], Sequence[int]]) -> Iterator[Seen]:
+def watched(
+    accelerator: Accelerator,
+    own: Callable[[], Sequence[int]],
+    watch: Watching | None = None,
+) -> Iterator[Seen]:
     """Sample the devices of ``accelerator`` as long as the context lasts, in a thread of its own:
     at once, every period, and once more at the end, for what was drawn until then. Nothing at all
-    where nobody can be asked."""
+    where nobody can be asked. ``watch`` is who knows whom to ask, by default this machine."""
     seen = Seen(accelerator, own)
-    with watching(accelerator) as watcher:
+    with (watch or watching)(accelerator) as watcher:
         if watcher is None:
             yield seen
             return

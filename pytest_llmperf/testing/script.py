@@ -110,7 +110,8 @@ class Truth:
     """What happened to one generation request, as the server knows it.
 
     ``fault`` is what befell it, ``cached_tokens`` how many tokens of its prompt were in the
-    pretended prefix cache, ``asked_tokens`` how many it wanted.
+    pretended prefix cache, ``asked_tokens`` how many it wanted. ``digest`` is equal for equal
+    prompts.
     """
 
     index: int
@@ -123,6 +124,7 @@ class Truth:
     stream: bool = True
     cached_tokens: int = 0
     asked_tokens: int = 0
+    digest: int = 0
 
     @property
     def tokens(self) -> int:

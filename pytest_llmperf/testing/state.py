@@ -60,6 +60,7 @@ class State:
             stream=asked.stream,
             cached_tokens=self._cache.take(asked.prompt) if script.prefix_cache else 0,
             asked_tokens=asked.tokens,
+            digest=hash(tuple(asked.prompt)),
         )
         self.truth.append(truth)
         self._running.add(index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_llmperf.testing import FakeServer, self_signed
+from pytest_llmperf.testing import FakeServer, TlsFiles, self_signed
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Record, Suite
@@ -220,6 +221,47 @@ ATTACHED = """
 def test_attached(llm_perf): llm_perf.run()
 """
 openssl_only = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+#: For ``openssl ca``, which makes certificates of any age; ``openssl req`` does so from 3.4 only.
+AUTHORITY = """
+[ca]
+default_ca = own
+[own]
+database = {0}/index.txt
+serial = {0}/serial
+new_certs_dir = {0}
+default_md = sha256
+policy = any
+x509_extensions = extensions
+[any]
+commonName = supplied
+[extensions]
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, digitalSignature, keyCertSign
+extendedKeyUsage = serverAuth
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+subjectAltName = DNS:localhost, IP:127.0.0.1
+"""
+
+
+def expired(files: TlsFiles, directory: Path) -> TlsFiles:
+    """A certificate as ``files`` have one, with the same key, that was good for a day of 2020."""
+    (directory / "ca.cnf").write_text(AUTHORITY.format(directory))
+    (directory / "index.txt").touch()
+    (directory / "serial").write_text("01\n")
+    asked, made = directory / "old.csr", directory / "old.pem"
+    openssl("req", "-new", "-key", files.key, "-subj", "/CN=localhost", "-out", asked)
+    openssl(
+        *("ca", "-batch", "-selfsign", "-config", directory / "ca.cnf", "-keyfile", files.key),
+        *("-in", asked, "-out", made, "-notext"),
+        *("-startdate", "20200101000000Z", "-enddate", "20200102000000Z"),
+    )
+    return TlsFiles(made, files.key)
+
+
+def openssl(*words: Path | str) -> None:
+    command = [shutil.which("openssl") or "openssl", *map(str, words)]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 @openssl_only
@@ -248,6 +290,24 @@ def test_certificates_that_cannot_be_trusted_are_errors(
         trusted = {"SSL_CERT_FILE": str(files.cert)}
         outcome = suite.run(f"--llmperf-url={server.url}", env=trusted)
         assert outcome.ended("test_attached") == ("passed", "")
+
+
+@openssl_only
+def test_a_certificate_that_has_expired_is_an_error(
+    suite: Suite, record: Record, tmp_path: Path
+) -> None:
+    """Though whoever signed it is trusted, and it is made for this name."""
+    files = expired(self_signed(tmp_path), tmp_path)
+    (suite.path / "test_it.py").write_text(suite.head + ATTACHED)
+    with FakeServer(tls=files) as server:
+        trusting = {"SSL_CERT_FILE": str(files.cert)}
+        outcome = suite.run(f"--llmperf-url={server.url}", env=trusting)
+    assert outcome.whole, outcome.said
+    kind, message = outcome.ended("test_attached")
+    assert kind == "broken"
+    assert "certificate has expired" in message
+    assert "SSL_CERT_FILE" in message
+    record("server", "certificate that has expired", "error: certificate has expired")
 
 
 @openssl_only

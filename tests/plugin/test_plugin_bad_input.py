@@ -23,7 +23,10 @@ def test_a(llm_perf): llm_perf.run()
 """
 LONG = "a" * 300
 WHOLE = ("x", "", "0", "-1", "1.5", "1e3", "1_0", "٣", "9" * 12, "9" * 5000)
-FILE = ("", " ", ".", "test_it.py/r.json", LONG, "pipe")
+FILE = (
+    *("", " ", ".", "test_it.py/r.json", LONG, "pipe"),
+    *("/dev/stdout", "/dev/fd/1", "/proc/r.json", "stdout", "devices/r.json"),
+)
 DIRECTORY = ("", "test_it.py", "test_it.py/below", LONG)
 #: Of every option that takes a value, values that cannot be meant.
 OPTIONS: dict[str, tuple[str, ...]] = {
@@ -35,6 +38,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "--llmperf-launches": WHOLE,
     "--llmperf-runs": WHOLE,
     "--llmperf-client-processes": WHOLE,
+    "--llmperf-ray": ("", "local", "ray://h:10001", "http://h:8265", "h", "h:", "h:x"),
+    "--llmperf-ray-workers": (*WHOLE, "2"),
     "--llmperf-pin": ("x", ""),
     "--llmperf-require": ("", "none.py", LONG, "a\0b"),
     "--llmperf-accelerator": ("", "abacus"),
@@ -62,6 +67,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "--llmperf-model": ("", "a", "a=", "=b"),
     "--llmperf-log-dir": DIRECTORY,
     "--llmperf-lock-dir": DIRECTORY,
+    "--llmperf-shard": ("", "x", "2", "0/2", "3/2", "1/0", "-1/2", "1/2/3", "1/" + "9" * 12),
     "--llmperf-prices": ("", "none.json", ".", "pipe", "test_it.py", LONG),
 }
 INTERNAL = "--llmperf-declarations"
@@ -114,6 +120,8 @@ def test_every_option_is_tried_here() -> None:
 def _files(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it=TEST)
     os.mkfifo(pytester.path / "pipe")
+    (pytester.path / "stdout").symlink_to("/dev/stdout")
+    (pytester.path / "devices").symlink_to("/dev")
 
 
 def told(pytester: pytest.Pytester, *args: str) -> str:

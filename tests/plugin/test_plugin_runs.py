@@ -341,6 +341,7 @@ def test_a_report_that_cannot_be_written_is_told_and_red(pytester: pytest.Pytest
     result.stdout.fnmatch_lines(["ERROR: *out*"])
 
 
+@pytest.mark.client_bounds  # nothing of ours may be set
 def test_without_perf_tests_nothing_is_said_and_nothing_loaded(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it=WHAT_IS_LOADED)
     result = pytester.runpytest_subprocess("-v")

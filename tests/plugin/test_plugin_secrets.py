@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+# Loaded here, before any inner run: what such a run loads first is another module to the next one.
+from pytest_llmperf.launch import http
 from pytest_llmperf.testing import FakeServer, Script
 
 KEY = "sk-0123456789abcdef"
@@ -74,7 +76,7 @@ def test_a_mistake_of_our_own_with_locals_in_the_traceback(
         raise RuntimeError("broken inside")
 
     monkeypatch.setenv("LLMPERF_API_KEY", KEY)
-    monkeypatch.setattr("pytest_llmperf.launch.http.call", broken)
+    monkeypatch.setattr(http, "call", broken)
     with FakeServer(Script(model="m", api_key=KEY)) as server:
         result = endpoint(pytester, server)
     result.stdout.fnmatch_lines(["*headers*Authorization*", "*broken inside*"])

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pytest_llmperf.drafts import locked, sweep
+import pytest
+
+from pytest_llmperf.drafts import locked, place_of_system, sweep
 
 WRITER = """
 import sys, time
@@ -53,3 +55,40 @@ def test_only_drafts_are_swept(tmp_path: Path) -> None:
         assert ours.exists()
     sweep(tmp_path, ".*.tmp")
     assert [each.name for each in tmp_path.iterdir()] == ["r.json"]
+
+
+@pytest.mark.parametrize(
+    ("target", "place"),
+    [
+        ("/dev/stdout", "/dev/stdout"),
+        ("/dev/null", "/dev/null"),
+        ("/proc/r.json", "/proc/r.json"),
+        ("/sys/r.json", "/sys/r.json"),
+        ("/dev/shm/r.json", None),  # noqa: S108
+        ("/developers/r.json", None),
+        ("below/r.json", None),
+        ("r.json", None),
+    ],
+)
+def test_places_of_the_system_are_known_through_any_link(
+    tmp_path: Path, target: str, place: str | None
+) -> None:
+    """Whether they are devices, pipes, files or nothing at all just now."""
+    expected = None if place is None else Path(place)
+    assert place_of_system(tmp_path / target) == expected
+    (tmp_path / "link").symlink_to(target)
+    (tmp_path / "further").symlink_to("link")
+    assert place_of_system(tmp_path / "link") == expected
+    assert place_of_system(tmp_path / "further") == expected
+
+
+def test_a_directory_may_be_a_link_to_the_system_too(tmp_path: Path) -> None:
+    (tmp_path / "devices").symlink_to("/dev")
+    assert place_of_system(tmp_path / "devices" / "x") == Path("/dev/x")
+    assert place_of_system(Path("/proc/self/cwd/r.json")) is None
+
+
+def test_a_circle_of_links_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    assert place_of_system(tmp_path / "a") is None

@@ -23,7 +23,7 @@ from pytest_llmperf.redact import (
     redact_text,
     secret_words,
 )
-from pytest_llmperf.server_options import split_words
+from pytest_llmperf.server_options import pairs_of_words, split_words
 
 
 @pytest.mark.parametrize(
@@ -412,3 +412,20 @@ def test_an_open_quote_may_hold_half_of_a_secret() -> None:
     assert "secret" not in str(caught.value)
     with pytest.raises(UsageMistake, match="--tp 'x"):
         split_words("--tp 'x", "--llmperf-reference-args")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["http://u:sk-0123@h/v1"],
+        ["http://h/v1?key=sk-0123"],
+        ["api_key=sk-0123", "api_key=sk-4567"],
+        ["=http://u:sk-0123@h"],
+    ],
+)
+def test_a_pair_that_cannot_be_meant_is_told_without_its_secret(values: list[str]) -> None:
+    with pytest.raises(
+        UsageMistake, match=r"write MODEL=OTHER|is given twice|expected MODEL"
+    ) as raised:
+        pairs_of_words(values, "--llmperf-model", key_optional=False)
+    assert "sk-" not in str(raised.value)

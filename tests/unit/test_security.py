@@ -308,6 +308,17 @@ def test_a_report_never_takes_the_place_of_a_device_or_a_pipe(tmp_path: Path) ->
     assert path.is_fifo()
 
 
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/report.json"])
+def test_a_report_never_takes_a_place_of_the_system(tmp_path: Path, name: str) -> None:
+    """Nor that of a link to one, which may be a plain file just now: standard output often is."""
+    path = tmp_path / "report.json"
+    path.symlink_to(name)
+    for place in (path, Path(name)):
+        with pytest.raises(ReportError, match="belongs to the system, and is no place for a file"):
+            write_text("new", place)
+    assert path.is_symlink()
+
+
 def test_what_a_launch_writes_goes_through_no_link(tmp_path: Path, victim: Path) -> None:
     path = tmp_path / "server.log"
     path.symlink_to(victim)

@@ -1,4 +1,5 @@
-"""A plugin of SGLang that lets models with MLA run on its ``torch_native`` attention.
+"""A plugin of SGLang that lets models with MLA run on its ``torch_native`` attention, and its
+actors run on nodes of a Ray cluster that have no accelerator.
 
 It lies on the server's own path, so that it works in any environment that has SGLang.
 """
@@ -13,3 +14,12 @@ def register() -> None:
     from sglang.srt.models.deepseek_common import attention_backend_handler as handlers
 
     handlers.AttentionBackendRegistry.register("torch_native", handlers._dispatch_mla_subtype)
+    _without_cuda()
+
+
+def _without_cuda() -> None:
+    """SGLang 0.5.23 chooses a CUDA device in every actor, whichever device it was told to use."""
+    import torch
+
+    if not torch.cuda.is_available():
+        torch.cuda.set_device = lambda _: None

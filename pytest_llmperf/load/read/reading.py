@@ -36,9 +36,9 @@ class Trouble:
     detail: str
 
 
-class RequestRow(msgspec.Struct, kw_only=True):
+class RequestRow(msgspec.Struct, kw_only=True, array_like=True):
     """A :class:`~pytest_llmperf.records.RequestRecord` on its way: the same fields, but for its
-    chunks, of which it knows only how many there are."""
+    chunks, of which it knows only where in the spill file they begin, and how many there are."""
 
     index: int
     written_ns: int
@@ -61,6 +61,7 @@ class RequestRow(msgspec.Struct, kw_only=True):
     turn: int = 0
     repetition: float | None = None
     text_digest: str | None = None
+    chunks_at: int = 0
     chunk_count: int = 0
 
 

@@ -1,14 +1,17 @@
-"""Chunk columns on their way from a worker to its parent: a file, not a pipe.
+"""What a worker saw, on its way to its parent: a file, not a pipe.
 
 Tens of millions of chunks fit neither into the memory of two processes nor through a pipe in
-good time. The worker appends them to a temporary file without a name; the parent, which holds the
-same descriptor, maps it and reads the columns in place.
+good time. The worker appends them to a temporary file without a name, and what it knows of each
+request behind them; the parent, which holds the same descriptor, maps it, reads the columns in
+place and the requests one by one.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import struct
+from collections.abc import Iterator
 
 from pytest_llmperf.records import NO_CHUNKS, Chunks
 
@@ -16,33 +19,43 @@ _BUFFER_BYTES = 1 << 20
 #: Where each entry begins, so that its first column can be read as 64-bit integers.
 _ALIGNMENT = 8
 _BYTES_PER_CHUNK = 17
+_LENGTH = struct.Struct("=Q")
 
 
-def _padded(count: int) -> int:
-    """Bytes that ``count`` chunks take in the file."""
-    return -(-count * _BYTES_PER_CHUNK // _ALIGNMENT) * _ALIGNMENT
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
 class SpillWriter:
-    """Appends columns to the file behind ``fd``, which is empty at first and stays the caller's."""
+    """Appends to the file behind ``fd``, which stays the caller's, from byte ``at`` on: a multiple
+    of 8, where the file ends."""
 
     __slots__ = ("_buffer", "_fd", "_written")
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, at: int = 0) -> None:
         self._fd = fd
         self._buffer = bytearray()
-        self._written = 0
+        self._written = at
 
     @property
     def position(self) -> int:
-        """Where the next columns will begin, those still buffered counted."""
+        """Where the next entry will begin, those still buffered counted."""
         return self._written + len(self._buffer)
 
-    def write(self, chunks: Chunks) -> None:
-        """Append one request's chunks. Raises :class:`OSError` (no space left, for one)."""
-        packed = chunks.pack()
-        self._buffer += packed
-        self._buffer += bytes(_padded(len(chunks)) - len(packed))
+    def write(self, chunks: Chunks) -> int:
+        """Append one request's chunks; where they begin. Raises :class:`OSError` (no space left,
+        for one)."""
+        begins = self.position
+        self._append(chunks.pack())
+        return begins
+
+    def write_entry(self, data: bytes) -> None:
+        """Append what is read by :meth:`SpillReader.entries`. Raises :class:`OSError`."""
+        self._append(_LENGTH.pack(len(data)) + data)
+
+    def _append(self, data: bytes) -> None:
+        self._buffer += data
+        self._buffer += bytes(_aligned(len(data)) - len(data))
         if len(self._buffer) >= _BUFFER_BYTES:
             self.flush()
 
@@ -57,27 +70,37 @@ class SpillWriter:
 
 
 class SpillReader:
-    """Reads columns in the order they were written, from the file behind ``fd`` as it now is.
+    """Reads the file behind ``fd`` as it now is.
 
-    ``position`` is where the first of them begin, by :attr:`SpillWriter.position`. What is read
-    are views, which keep the mapping alive as long as they live.
+    Places are those of the writer, whose own file may be another one: what lies in this one at 0
+    is then at ``base`` there. What is read are views, which keep the mapping alive as long as they
+    live; where ``writable``, what is written to them is in the file.
     """
 
-    __slots__ = ("_at", "_view")
+    __slots__ = ("_base", "_view")
 
-    def __init__(self, fd: int, position: int = 0) -> None:
-        self._at = position
+    def __init__(self, fd: int, *, base: int = 0, writable: bool = False) -> None:
+        self._base = base
         size = os.fstat(fd).st_size
-        whole = mmap.mmap(fd, size, access=mmap.ACCESS_READ) if size else b""  # none of 0 bytes
+        access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
+        whole = mmap.mmap(fd, size, access=access) if size else b""  # none of 0 bytes
         self._view = memoryview(whole)
 
-    def chunks(self, count: int) -> Chunks:
-        """The next ``count`` chunks. Raises :class:`ValueError` when the file ends before."""
+    def chunks(self, at: int, count: int) -> Chunks:
+        """``count`` chunks from ``at`` on. Raises :class:`ValueError` when the file ends before."""
         if not count:
             return NO_CHUNKS
-        end = self._at + _padded(count)
-        if end > len(self._view):
-            raise ValueError(f"{count} chunks at byte {self._at} reach beyond {len(self._view)}")
-        found = Chunks.unpack(self._view[self._at : end], count)
-        self._at = end
-        return found
+        return Chunks.unpack(self._cut(at, count * _BYTES_PER_CHUNK), count)
+
+    def entries(self, at: int, count: int) -> Iterator[memoryview]:
+        """``count`` entries from ``at`` on. Raises :class:`ValueError` as above."""
+        for _ in range(count):
+            (size,) = _LENGTH.unpack(self._cut(at, _LENGTH.size))
+            yield self._cut(at + _LENGTH.size, size)
+            at += _aligned(_LENGTH.size + size)
+
+    def _cut(self, at: int, size: int) -> memoryview:
+        begin = at - self._base
+        if begin < 0 or begin + size > len(self._view):
+            raise ValueError(f"{size} bytes at {begin} reach beyond {len(self._view)}")
+        return self._view[begin : begin + size]

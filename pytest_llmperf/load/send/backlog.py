@@ -96,7 +96,7 @@ class Backlog:
     def _settle(self, exchange: Exchange) -> None:
         digest = exchange.digest or Digest(exchange.turn)
         row, chunks = digest.finish(exchange)
-        self._spill.write(chunks)
+        row.chunks_at = self._spill.write(chunks)
         self.rows.append(row)
 
 

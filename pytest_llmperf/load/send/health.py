@@ -13,7 +13,9 @@ from pytest_llmperf.load.rank import p99
 
 
 class WorkerHealth(msgspec.Struct, kw_only=True):
-    """One process over its window; see :class:`~pytest_llmperf.records.ClientHealth`."""
+    """One process over its window; see :class:`~pytest_llmperf.records.ClientHealth`. Of one on
+    another machine, what brings us its word adds where that is, how its clock stood to ours and
+    for how long nothing was heard; see :class:`~pytest_llmperf.records.LoadWorker`."""
 
     cpu_s: float
     wall_s: float
@@ -21,6 +23,11 @@ class WorkerHealth(msgspec.Struct, kw_only=True):
     lag_ms_max: float | None
     peak_rss_bytes: int
     held_back: bool = False
+    node: str | None = None
+    clock_offset_ms: float | None = None
+    clock_drift_ms: float | None = None
+    clock_error_ms: float | None = None
+    silent_s: float | None = None
 
 
 class Vitals:

@@ -80,6 +80,7 @@ def sglang(directory: Path) -> Path:
     module = directory / "sglang" / "srt" / "models" / "deepseek_common"
     module.mkdir(parents=True)
     (module / "attention_backend_handler.py").write_text(REGISTRY)
+    (directory / "torch.py").write_text("class cuda: is_available = staticmethod(lambda: False)\n")
     return directory
 
 

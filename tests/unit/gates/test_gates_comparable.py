@@ -55,6 +55,18 @@ def sentences(**parts: Json) -> tuple[str, ...]:
     return told(differences(changed(**parts), OLD))
 
 
+# --- telling ---------------------------------------------------------------------------------
+
+
+def test_values_are_told_as_people_write_them() -> None:
+    assert sentences(args={"chunked_prefill_size": 4096.0}) == (
+        "--chunked-prefill-size 2048 -> 4096",
+    )
+    assert sentences(args={"chunked_prefill_size": 0.5}) == ("--chunked-prefill-size 2048 -> 0.5",)
+    on = sentences(args={"chunked_prefill_size": True})
+    assert on == ("--chunked-prefill-size 2048 -> on",)
+
+
 # --- finding ---------------------------------------------------------------------------------
 
 

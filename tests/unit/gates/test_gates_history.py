@@ -322,6 +322,8 @@ def test_no_valid_run() -> None:
     assert is_red(judge([[]]), strict=False)
     busy = judge([], invalid_reasons=["client-bound: 99 % of a core"])
     assert (busy.reason_code, busy.covered) == ("client_bound", True)
+    unknown = judge([], invalid_reasons=["clock-error: known to 5 ms"])
+    assert (unknown.reason_code, unknown.covered) == ("clock_error", False)
 
 
 # --- how often it cries wolf, and how often it sees --------------------------------------------

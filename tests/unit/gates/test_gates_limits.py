@@ -261,6 +261,13 @@ def test_no_valid_run_says_why() -> None:
     assert "nothing was measured" in judge([]).reason
 
 
+def test_clocks_that_are_not_known_are_no_noise() -> None:
+    """A busy machine will be free another day; a network with long round trips stays."""
+    decided = judge([[]], invalid_reasons=["clock-error: known to 5 ms", "clock-error: to 6 ms"])
+    assert (decided.verdict, decided.reason_code) == ("inconclusive", "clock_error")
+    assert not decided.covered
+
+
 def test_an_unbounded_percentile_fails_and_names_the_requests() -> None:
     values = [
         [MetricValue(value=300.0)],

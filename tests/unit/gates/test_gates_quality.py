@@ -90,6 +90,14 @@ def test_rounding_is_no_finding() -> None:
     assert not found.outside
 
 
+def test_equal_texts_without_log_probabilities_are_no_finding() -> None:
+    found = compare_outputs([silent("a b")] * 4, [silent("a b")] * 4)
+    assert found is not None
+    assert not found.outside
+    assert found.apart.logprob is None
+    assert found.logprob_within is None
+
+
 @pytest.mark.parametrize(("ours", "theirs"), [(1, 1), (1, 8), (3, 3)])
 def test_few_launches_are_never_sure(ours: int, theirs: int) -> None:
     found = compare_outputs([said("a b")] * ours, [said("x y")] * theirs)

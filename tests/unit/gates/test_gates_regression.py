@@ -328,6 +328,8 @@ def test_no_pairs_at_all() -> None:
     assert (invalid.reason_code, invalid.covered) == ("no_valid_runs", False)
     busy = judge([], invalid_reasons=["client-bound: 99 % of a core"])
     assert (busy.reason_code, busy.covered) == ("client_bound", True)
+    unknown = judge([], invalid_reasons=["clock-error: known to 5 ms"])
+    assert (unknown.reason_code, unknown.covered) == ("clock_error", False)
 
 
 def test_a_count_that_never_changes_passes() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.launch.reach import check_template, reaching
+from pytest_llmperf.redact import HIDDEN
 
 SSH = ("ssh", "-tt", "{host}", "{command}")
 SRUN = ("srun", "-N1", "-w", "{host}", "{command}")
@@ -81,6 +82,22 @@ def test_ssh_without_a_terminal_there_is_refused(options: str) -> None:
 def test_ssh_with_a_terminal_there_is_taken(options: str) -> None:
     assert check_template(f"ssh {options}{{host}} {{command}}", "--o")[0] == "ssh"
     assert check_template(f"ssh {{host}} {options}{{command}}", "--o")[0] == "ssh"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "ssh -o PASSWORD=sk-0123 {host}",
+        "ssh --token sk-0123 {host} {command}",
+        "run --url http://u:sk-0123@h {command}",
+        "run --api-key='sk-0123 {host} {command}",
+    ],
+)
+def test_a_mistake_does_not_repeat_a_secret(template: str) -> None:
+    with pytest.raises(UsageMistake) as raised:
+        check_template(template, "--llmperf-node-command")
+    assert "sk-0123" not in str(raised.value)
+    assert HIDDEN in str(raised.value)
 
 
 @pytest.mark.parametrize("template", ["", "ssh {host}", "run {command}", "ssh '{host} {command}"])

@@ -9,9 +9,9 @@ from functools import cache
 import pytest
 
 from pytest_llmperf import clock
+from pytest_llmperf.load.merge import merged
 from pytest_llmperf.load.messages import Failed, Finished, Go, OpenTarget, Prepare, Ready, Start
-from pytest_llmperf.load.read.reading import to_record
-from pytest_llmperf.load.read.spill import SpillReader, SpillWriter
+from pytest_llmperf.load.read.spill import SpillWriter
 from pytest_llmperf.load.worker import Worker
 from pytest_llmperf.records import Api, RequestRecord, Workload
 from pytest_llmperf.testing import FAULTS, FakeServer, Fault, Script, Truth
@@ -62,9 +62,7 @@ def measure(server: FakeServer, asked: Workload) -> list[RequestRecord]:
         assert isinstance(said[0], Ready)
         finished = said[-1]
         assert isinstance(finished, Finished)
-        reader = SpillReader(file.fileno(), finished.spilled_at)
-        records = [to_record(row, reader.chunks(row.chunk_count)) for row in finished.rows]
-    return sorted(records, key=lambda record: record.index)
+        return list(merged([finished], [file.fileno()]))
 
 
 def both(server: FakeServer, asked: Workload) -> list[tuple[RequestRecord, Truth]]:

@@ -33,23 +33,22 @@ def test_every_pass_comes_back_as_it_was_written(passes: list[list[Chunks]]) -> 
         for written in passes:
             begins = writer.position
             assert begins % 8 == 0, "numpy wants its integers aligned"
-            for chunks in written:
-                writer.write(chunks)
+            places = [writer.write(chunks) for chunks in written]
             writer.flush()
-            reader = SpillReader(file.fileno(), begins)
-            assert [reader.chunks(len(chunks)) for chunks in written] == written
+            reader = SpillReader(file.fileno())
+            found = [reader.chunks(at, len(each)) for at, each in zip(places, written, strict=True)]
+            assert found == written
 
 
 def test_much_is_written_before_anybody_asks() -> None:
     many = Chunks.of([Chunk(at_ns=at, kind="answer", characters=1) for at in range(100_001)])
     with tempfile.TemporaryFile() as file:
         writer = SpillWriter(file.fileno())
-        writer.write(many)
-        writer.write(many)
+        places = [writer.write(many), writer.write(many)]
         writer.flush()
         assert writer.position == file.seek(0, 2)
         reader = SpillReader(file.fileno())
-        assert reader.chunks(len(many)) == reader.chunks(len(many)) == many
+        assert [reader.chunks(at, len(many)) for at in places] == [many, many]
 
 
 def test_what_was_read_outlives_reader_and_file() -> None:
@@ -58,7 +57,7 @@ def test_what_was_read_outlives_reader_and_file() -> None:
         writer = SpillWriter(file.fileno())
         writer.write(chunks)
         writer.flush()
-        found = SpillReader(file.fileno()).chunks(1)
+        found = SpillReader(file.fileno()).chunks(0, 1)
     gc.collect()
     assert found == chunks
     assert found.at_ns.format == "q"
@@ -68,16 +67,16 @@ def test_an_empty_file_holds_nothing() -> None:
     with tempfile.TemporaryFile() as file:
         SpillWriter(file.fileno()).flush()
         reader = SpillReader(file.fileno())
-        assert reader.chunks(0) == NO_CHUNKS
+        assert reader.chunks(0, 0) == NO_CHUNKS
         with pytest.raises(ValueError, match="reach beyond 0"):
-            reader.chunks(1)
+            reader.chunks(0, 1)
 
 
 def test_what_was_not_flushed_is_missed_and_not_made_up() -> None:
     with tempfile.TemporaryFile() as file:
         SpillWriter(file.fileno()).write(Chunks.of([Chunk(at_ns=1, kind="none", characters=0)]))
         with pytest.raises(ValueError, match="reach beyond"):
-            SpillReader(file.fileno()).chunks(1)
+            SpillReader(file.fileno()).chunks(0, 1)
 
 
 def test_what_could_not_be_written_is_written_in_its_place_later(
@@ -93,11 +92,11 @@ def test_what_could_not_be_written_is_written_in_its_place_later(
         monkeypatch.setattr(os, "pwrite", lambda fd, data, at: next(calls, real)(fd, data, at))
         with pytest.raises(OSError, match="No space"):
             writer.flush()
-        writer.write(second)
+        at = writer.write(second)
         writer.flush()
         reader = SpillReader(file.fileno())
-        assert reader.chunks(len(first)) == first
-        assert reader.chunks(len(second)) == second
+        assert reader.chunks(0, len(first)) == first
+        assert reader.chunks(at, len(second)) == second
 
 
 def no_space(*_: object) -> int:

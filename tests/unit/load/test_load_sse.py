@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmperf.load.read.sse import MAX_LINE_BYTES, SseError, SseEvent, SseParser
+from pytest_llmperf.load.read.sse import (
+    MAX_LINE_BYTES,
+    SseError,
+    SseEvent,
+    SseParser,
+    _plain,
+)
 
 
 def parse(*pieces: bytes) -> list[SseEvent]:
@@ -30,6 +36,26 @@ def test_data_lines_are_joined_and_comments_and_other_fields_skipped() -> None:
 
 def test_a_byte_order_mark_is_dropped_even_when_it_comes_in_pieces() -> None:
     assert parse(b"\xef", b"\xbb", b"\xbfdata: x\n\n") == [SseEvent(b"x")]
+
+
+def test_a_stream_may_begin_with_an_empty_line() -> None:
+    assert parse(b"\ndata: x\n\n") == [SseEvent(b"x")]
+    assert parse(b"\xef", b"\xbb\xbf\ndata: x\n\n") == [SseEvent(b"x")]
+
+
+@pytest.mark.parametrize(
+    ("data", "begun"),
+    [(b"", False), (b"\xef\xbb", False), (b"\xef\xbb\xbf", True), (b"d", True), (b"\xefd", True)],
+)
+def test_a_stream_has_begun_once_no_mark_can_come_any_more(data: bytes, begun: bool) -> None:
+    parser = SseParser()
+    assert parser.begun is False
+    parser.feed(data)
+    assert parser.begun is begun
+
+
+def test_a_name_that_is_no_text_is_kept_as_well_as_may_be() -> None:
+    assert parse(b"event: a\xff\ndata: x\n\n") == [SseEvent(b"x", "a\ufffd")]
 
 
 def test_an_event_without_data_is_none_and_its_name_is_forgotten() -> None:
@@ -86,6 +112,46 @@ def test_between_events_nothing_is_owed() -> None:
     assert not parser.between_events, "a line feed may follow that is part of the same line end"
     parser.feed(b"\n")
     assert parser.between_events
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        (b"data: a\n\n", [b"a"]),
+        (b"data: \n\n", [b""]),
+        (b"data: a\n\ndata:  b \n\n", [b"a", b" b "]),
+        (b"data: data: a\n\n", [b"data: a"]),
+    ],
+)
+def test_what_nearly_all_servers_send_needs_no_parsing(data: bytes, lines: list[bytes]) -> None:
+    """A stream of a million events depends on it: the parser takes many times as long."""
+    assert _plain(data) == [SseEvent(line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"data: a\n",
+        b"data:a\n\n",
+        b"Data: a\n\n",
+        b"data: a\r\n\r\n",
+        b"data: a\rb\n\n",
+        b"data: a\ndata: b\n\n",
+        b"data: a\n\ndata:b\n\n",
+        b"data: a\n\n\n\n",
+        b"event: e\ndata: a\n\n",
+        b"data: a\n\nevent: e\ndata: a\n\n",
+    ],
+)
+def test_whatever_is_not_plain_is_parsed(data: bytes) -> None:
+    assert _plain(data) is None
+
+
+def test_plain_events_are_no_longer_than_a_line_may_be() -> None:
+    longest = b"data: " + b"x" * (MAX_LINE_BYTES - 8) + b"\n\n"
+    assert _plain(longest) is not None
+    assert _plain(b"data: x" + longest[6:]) is None
 
 
 DATA = st.text(st.characters(exclude_characters="\r\n", codec="utf-8"), max_size=12)

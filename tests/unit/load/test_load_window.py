@@ -120,8 +120,8 @@ def run(
         backlog = Backlog(spill) if most_bytes is None else Backlog(spill, most_bytes=most_bytes)
         health = asyncio.run(go(backlog))
         rows = backlog.drain()
-        reader = SpillReader(file.fileno(), 0)
-        records = [to_record(row, reader.chunks(row.chunk_count)) for row in rows]
+        reader = SpillReader(file.fileno())
+        records = [to_record(row, reader.chunks(row.chunks_at, row.chunk_count)) for row in rows]
     records.sort(key=lambda record: record.index)
     return Seen(records, server.truth, health, start)
 

@@ -183,7 +183,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     assert found.age_days(date(2026, 2, 13)) == 10
 
 
-TOMORROW = (datetime.now(UTC).date() + timedelta(days=1)).isoformat()
+TO_COME = (datetime.now(UTC).date() + timedelta(days=9)).isoformat()
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ TOMORROW = (datetime.now(UTC).date() + timedelta(days=1)).isoformat()
         ({"currency": "CNY", "usd": 0}, "'usd' is 0; expected a number above zero"),
         ({"usd": 2}, "'usd' must be 1"),
         ({"dated": "yesterday"}, "'dated' is 'yesterday'; expected a day such as"),
-        ({"dated": TOMORROW}, "a day to come"),
+        ({"dated": TO_COME}, "a day to come"),
         ({"source": " "}, "'source' is missing"),
         ({"prices": []}, "'prices' must be a list with at least one price"),
         ({"prices": [1]}, "prices[0] must be an object"),

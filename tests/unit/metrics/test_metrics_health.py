@@ -11,10 +11,11 @@ import pytest
 from pytest_llmperf.engines.counters import Counters
 from pytest_llmperf.metrics.bounds import HealthBounds
 from pytest_llmperf.metrics.health import counted_hits, invalid_reasons
-from pytest_llmperf.metrics.steady import Trend
+from pytest_llmperf.metrics.steady import Trend, steady_span
 from pytest_llmperf.records import (
     NO_CHUNKS,
     ClientHealth,
+    LoadWorker,
     Pass,
     RequestRecord,
     Run,
@@ -283,3 +284,50 @@ def test_a_small_or_doubtful_trend_does_not() -> None:
     assert reasons(trend=Trend(retention=0.81, p_value=1e-9)) == ()
     assert reasons(trend=Trend(retention=0.5, p_value=0.01)) == ()
     assert reasons(trend=Trend(retention=0.1, p_value=0), bounds=HealthBounds(drift=None)) == ()
+
+
+def worker(node: str, **more: Any) -> LoadWorker:
+    quiet = LoadWorker(node=node, cpu_share=0.1, loop_lag_ms_p99=1.0, peak_rss_bytes=1)
+    return replace(quiet, **more)
+
+
+def test_a_worker_at_its_limit_is_named() -> None:
+    workers = (
+        worker("node-a"),
+        worker("node-b", cpu_share=0.97),
+        worker("node-c", loop_lag_ms_p99=31),
+    )
+    found = reasons(cpu_share=0.97, loop_lag_ms_p99=31.0, workers=workers)
+    assert len(found) == 2
+    assert "client-bound: the load client's worker on node-b used 97% of a core" in found[0]
+    assert "the load client's worker on node-c ran 31.0 ms late" in found[1]
+    assert all("--llmperf-ray-workers" in reason for reason in found)
+
+
+def test_clocks_that_could_move_a_throughput_spoil_a_run() -> None:
+    """Both ends of the window may be told by the workers whose clocks are known worst."""
+    span = steady_span(SOME, CLOSED, 0)
+    assert span is not None
+    half_ms = span.seconds * 1e3 * 0.001 / 2
+    known = (
+        worker("a", clock_error_ms=half_ms * 0.99),
+        worker("b", clock_error_ms=half_ms),
+        worker("c"),
+    )
+    assert reasons(workers=known) == ()
+    worst = (*known, worker("d", clock_error_ms=half_ms * 1.02))
+    (reason,) = reasons(workers=worst)
+    assert reason.startswith("clock-error: the ends of the window are known to ")
+    assert "the clock of d is known worst" in reason
+    assert reasons(workers=worst, bounds=HealthBounds(clock_share=None)) == ()
+
+
+def test_a_worker_that_was_cut_off_spoils_a_run() -> None:
+    cut_off = (worker("a", silent_s=0.6), worker("b", silent_s=5.2))
+    (reason,) = reasons(workers=cut_off)
+    assert "nothing was heard of the load's worker on b for 5.2 s (bound 2 s)" in reason
+    assert reasons(workers=cut_off, bounds=HealthBounds(silence_s=None)) == ()
+
+
+def test_of_this_machines_processes_nothing_is_asked_about_clocks() -> None:
+    assert reasons(workers=None) == ()

@@ -300,3 +300,8 @@ def test_a_steady_part_of_a_few_requests_length_shows_no_trend() -> None:
     assert Reduction(a_run(8, slowing=0), workload=CLOSED).value("throughput_retention").value is (
         None
     )
+
+
+def test_output_that_only_begins_late_has_no_trend_that_could_be_told() -> None:
+    late = arrivals(np.linspace(20.1, 30, 400))
+    assert trend(late, Span(0, 30 * S)) is None

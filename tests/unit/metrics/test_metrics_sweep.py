@@ -184,6 +184,17 @@ def test_what_cannot_be_meant_is_told(
         read_search(*asked)
 
 
+def test_a_search_is_read_as_it_is_asked_for() -> None:
+    assert read_search("concurrency", 1, 256, None) == search(1, 256)
+    assert read_search("rate", 0.5, 8, None) == search(0.5, 8.0, "rate")
+    assert read_search("rate", 2, 2, None) == search(2, 2, "rate")
+    named = read_search("concurrency", 1, 256, [8, 2, 32])
+    assert (named.low, named.high, named.values) == (2, 32, (2, 8, 32))
+    for over, low in (("rate", 0), ("rate", math.inf), ("concurrency", 0), ("concurrency", 1.5)):
+        with pytest.raises(UsageMistake, match=f"low={low}"):
+            read_search(over, low, 8, None)
+
+
 # --- points ----------------------------------------------------------------------------------
 
 
@@ -367,6 +378,32 @@ def test_without_objectives_there_is_no_highest_but_a_best() -> None:
     assert (found.highest, found.best, found.knee) == (None, 8, 8)
     assert "No objectives were named" in found.reason
     assert "stopped growing" in found.reason
+
+
+@pytest.mark.parametrize(("loads", "grows"), [((1, 2, 4), True), ((1, 2, 4, 8, 16, 256), False)])
+def test_growth_that_went_on_or_was_not_waited_for_is_not_told_of(
+    loads: tuple[int, ...], grows: bool
+) -> None:
+    points = [
+        Point(
+            load=load,
+            throughput=float(load if grows else min(load, 8)),
+            per_user=None,
+            attainment=None,
+            within=None,
+        )
+        for load in loads
+    ]
+    found = conclude(
+        search(),
+        points,
+        objectives=[],
+        throughput_metric="output_throughput",
+        fewest_sent=9,
+        needed=1,
+    )
+    assert "so no load is the highest within them." in found.reason
+    assert "stopped growing" not in found.reason
 
 
 def test_the_best_is_within_and_not_above_the_highest() -> None:

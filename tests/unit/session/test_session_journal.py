@@ -96,6 +96,20 @@ def test_another_session_is_refused(tmp_path: Path, changed: dict[str, Any], sai
 
 
 @pytest.mark.parametrize(
+    ("then", "now"), [("git is slow", None), (None, "git is slow"), ("git is slow", "git is slow")]
+)
+def test_a_checkout_that_is_not_known_is_refused(
+    tmp_path: Path, then: str | None, now: str | None
+) -> None:
+    first = {**FACTS, "git": {**FACTS["git"], "unknown": then}}
+    told_so = told(
+        written(tmp_path, first, line()), {**FACTS, "git": {**FACTS["git"], "unknown": now}}
+    )
+    assert "whether this is the checkout of the interrupted session is not known" in told_so
+    assert "(git is slow); leave --llmperf-resume out to begin anew." in told_so
+
+
+@pytest.mark.parametrize(
     ("first", "said"),
     [
         ([], "line 1 is no JSON object"),
