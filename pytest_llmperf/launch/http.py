@@ -19,6 +19,8 @@ from pytest_llmperf.redact import redact_text
 #: Of a page with metrics, the largest that is asked for, some MiB are much.
 _LARGEST = 64 << 20
 _REMEDY = "see whether the server is still running and the address is right"
+#: What a server says to who has no key, or the wrong one.
+_DENIED = (401, 403)
 _REMEDY_TLS = (
     "see that the certificate is valid and made for this name, and where it is signed by an "
     "authority of your own, name that one's file in SSL_CERT_FILE"
@@ -88,11 +90,21 @@ def get_json(url: str, *, timeout_s: float, headers: Mapping[str, str] | None = 
     status, body = call("GET", url, timeout_s=timeout_s, headers=headers)
     shown = redact_text(body[:200].decode("utf-8", errors="replace"))
     if status != 200:
-        raise ServerError(f"GET {redact_text(url)} answered {status}, expected 200: {shown}")
+        raise ServerError(
+            f"GET {redact_text(url)} answered {status}, expected 200: {shown}",
+            remedy=_about_keys(headers) if status in _DENIED else "",
+        )
     try:
         return cast(Json, json.loads(body))
     except (ValueError, RecursionError) as error:
         raise ServerError(f"GET {redact_text(url)} did not answer with JSON: {shown}") from error
+
+
+def _about_keys(headers: Mapping[str, str] | None) -> str:
+    names = "LLMPERF_API_KEY, or LLMPERF_REFERENCE_API_KEY for a reference"
+    if any(name.lower() == "authorization" for name in headers or ()):
+        return f"the key that was sent is not the one it takes: see {names}"
+    return f"it wants a key: put it into the environment as {names}"
 
 
 def _opener(url: str) -> urllib.request.OpenerDirector:

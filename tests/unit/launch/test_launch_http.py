@@ -17,6 +17,8 @@ class Echo(BaseHTTPRequestHandler):
             self._answer(200, b"not json")
         elif self.path == "/busy":
             self._answer(503, b"still loading")
+        elif self.path == "/locked":
+            self._answer(401, b"Unauthorized")
         elif self.path.startswith("/half"):
             self.send_response(int(self.path[-3:]))
             self.send_header("Content-Length", "100")
@@ -70,6 +72,22 @@ def test_get_json_wants_200_and_json(url: str) -> None:
         get_json(f"{url}/busy", timeout_s=10)
     with pytest.raises(ServerError, match="/text did not answer with JSON: not json"):
         get_json(f"{url}/text", timeout_s=10)
+
+
+@pytest.mark.parametrize(
+    ("headers", "remedy"),
+    [
+        ({}, "it wants a key: put it into the environment as LLMPERF_API_KEY"),
+        ({"Authorization": "Bearer sesame"}, "the key that was sent is not the one it takes"),
+    ],
+)
+def test_a_server_that_wants_a_key_is_told_as_such(
+    url: str, headers: dict[str, str], remedy: str
+) -> None:
+    with pytest.raises(ServerError, match="/locked answered 401") as told:
+        get_json(f"{url}/locked", timeout_s=10, headers=headers)
+    assert told.value.remedy.startswith(remedy)
+    assert "sesame" not in str(told.value)
 
 
 def test_a_proxy_of_the_environment_is_not_asked_for_local_servers(
