@@ -33,20 +33,21 @@ demo: $(ENGINES)/.ready
 	$(ENGINES)/bin/pytest examples/quickstart --llmperf-report demo-out/report.json --llmperf-html demo-out/report.html
 	@$(ENGINES)/bin/check-jsonschema --schemafile schemas/report-v1.schema.json demo-out/report.json
 
-# Five at a time where no engine is measured, for most of them wait; then those that start one, alone.
+# Five at a time where no engine is measured, for most of them wait; then those that start one,
+# or a cluster, alone.
 test: $(ENGINES)/.ready
-	LLMPERF_ENGINES_REQUIRED=1 $(ENGINES)/bin/pytest -n 5 --dist worksteal -m "not engine" $(ARGS)
-	LLMPERF_ENGINES_REQUIRED=1 $(ENGINES)/bin/pytest -m engine
+	LLMPERF_ENGINES_REQUIRED=1 $(ENGINES)/bin/pytest -n 5 --dist worksteal -m "not engine and not cluster" $(ARGS)
+	LLMPERF_ENGINES_REQUIRED=1 $(ENGINES)/bin/pytest -m "engine or cluster"
 
 quick: $(DEV)/.ready
-	$(DEV)/bin/pytest -n auto -m "not engine" $(ARGS)
+	$(DEV)/bin/pytest -n auto -m "not engine and not cluster" $(ARGS)
 
 # Which lines and branches the tests without an engine reach, in all processes that they start; with
 # ENGINE=1 those of the engine tests too. In .build/coverage.
 coverage: $(DEV)/.ready $(if $(ENGINE),$(ENGINES)/.ready)
 	rm -rf $(COVERAGE)
 	mkdir -p $(COVERAGE)
-	COVERAGE_FILE=$(COVERAGE)/data $(DEV)/bin/coverage run -m pytest -n auto -m "not engine" $(ARGS)
+	COVERAGE_FILE=$(COVERAGE)/data $(DEV)/bin/coverage run -m pytest -n auto -m "not engine and not cluster" $(ARGS)
 	$(if $(ENGINE),COVERAGE_FILE=$(COVERAGE)/data $(ENGINES)/bin/coverage run -m pytest -m engine)
 	COVERAGE_FILE=$(COVERAGE)/data $(DEV)/bin/coverage combine --quiet
 	COVERAGE_FILE=$(COVERAGE)/data $(DEV)/bin/coverage json --quiet -o $(COVERAGE)/coverage.json

@@ -7,12 +7,17 @@ import os
 import secrets
 from collections.abc import Iterator
 
+import hypothesis
 import psutil
 import pytest
 
 from pytest_llmperf import clock
 
 pytest_plugins = ["pytester"]
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("any-machine", deadline=None)
+hypothesis.settings.load_profile("any-machine")
 
 #: In the environment of all that the tests of this process start.
 STARTED_BY = "LLMPERF_TESTS_STARTED_BY"

@@ -28,7 +28,7 @@ from pytest_llmperf.testing import FakeServer, Script
 if TYPE_CHECKING:
     from .conftest import Nodes
 
-pytestmark = [pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 TOKENIZE = TokenizeCall(path="/tokenize", text_field="prompt", tokens_field="tokens")
 WORKLOAD = Workload(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from .conftest import Nodes
 
-pytestmark = [pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 PATIENCE_S = 240.0
