@@ -1,7 +1,6 @@
 """A server over a real Ray cluster: found, watched, lost by a node, and gone without a trace.
 
-What is served by is :mod:`stand_in`: SGLang as Ray and a client see it. SGLang itself is in
-``tests/engines/test_real_ray.py``.
+What is served by is :mod:`stand_in`: SGLang as Ray and a client see it.
 """
 
 from __future__ import annotations
