@@ -79,10 +79,10 @@ def trouble(seen: Survey, used: Collection[str]) -> ClusterError | None:
     for node in seen.nodes:
         if node.id in {*used, *seen.used} and not node.alive:
             return _node_died(node, by_node.get(node.id, ()))
-    if seen.job.over or _let_go(seen.job):
-        return None
+    if seen.job.over or _let_go(seen.job) or failed_to_start(seen.job):
+        return None  # where a rank raised an error, the server ends the others itself
     for name, actor in ranks(seen.job):
-        if not actor.alive and _OWN_ERROR not in actor.died:
+        if not actor.alive:
             return ClusterError(
                 f"{name} of the server, on node {seen.node(actor.node)}, is gone",
                 cause=death(actor) or "Ray does not say why",

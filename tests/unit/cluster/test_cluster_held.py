@@ -103,6 +103,13 @@ def test_an_error_of_the_engine_is_left_to_its_log() -> None:
     assert survey.node(failed[1].node) == "b (10.0.0.2)"
 
 
+def test_ranks_that_a_server_ends_because_another_failed_are_not_what_is_wrong() -> None:
+    ended = actor(0, "a", state="DEAD", died=KILLED)
+    failed = actor(1, "b", state="DEAD", died=OWN)
+    assert trouble(seen(ended, failed), used=()) is None
+    assert trouble(seen(ended, actor(1, "b")), used=()) is not None
+
+
 def test_ranks_are_in_the_order_of_their_numbers() -> None:
     job = JobSeen(id="1", actors=tuple(actor(rank, "a") for rank in (10, 2, 0)))
     assert [name for name, _ in ranks(job)] == ["dp0 pp0 tp0", "dp0 pp0 tp2", "dp0 pp0 tp10"]
