@@ -35,8 +35,9 @@ demo: $(ENGINES)/.ready
 
 # Five at a time where no engine is measured, for most of them wait; then those that start one,
 # or a cluster, alone.
-test: $(ENGINES)/.ready
-	LLMPERF_ENGINES_REQUIRED=1 $(ENGINES)/bin/pytest -n 5 --dist worksteal -m "not engine and not cluster" $(ARGS)
+test: $(ENGINES)/.ready $(BUILD)/consumers/.ready
+	LLMPERF_ENGINES_REQUIRED=1 LLMPERF_CONSUMERS=$(CURDIR)/$(BUILD)/consumers \
+		$(ENGINES)/bin/pytest -n 5 --dist worksteal -m "not engine and not cluster" $(ARGS)
 	LLMPERF_ENGINES_REQUIRED=1 $(ENGINES)/bin/pytest -m "engine or cluster"
 
 quick: $(DEV)/.ready
@@ -141,6 +142,12 @@ $(BUILD)/mutation/.ready: $(UV) pyproject.toml constraints/dev.txt
 	$(UV) venv --quiet --clear --python $(PYTHON) $(BUILD)/mutation/venv
 	$(UV) pip install --quiet --python $(BUILD)/mutation/venv/bin/python -c constraints/dev.txt \
 		-r pyproject.toml --group test "mutmut==3.8.1"
+	touch $@
+
+# Tools that read what is exported, which need other versions of things than we do.
+$(BUILD)/consumers/.ready: $(UV) constraints/consumers.txt
+	$(UV) venv --quiet --clear --python $(PYTHON) $(BUILD)/consumers
+	$(UV) pip install --quiet --python $(BUILD)/consumers/bin/python -r constraints/consumers.txt
 	touch $@
 
 $(BUILD)/contracts/.lmdeploy: $(UV)

@@ -24,6 +24,7 @@ import psutil
 from benchmarks.truth.log import TrueRequest, measured
 from benchmarks.truth.server import TruthServer
 from pytest_llmperf import clock
+from pytest_llmperf.load.child import Processes
 from pytest_llmperf.load.client import LoadClient, Target
 from pytest_llmperf.metrics.summary import reduce_pass
 from pytest_llmperf.records import Pass, Workload
@@ -102,7 +103,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         free=True,
     ) as server:
         target = Target(url=server.url, model=server.model, api_fields={"ignore_eos": True})
-        with LoadClient(target, cores=(cores[-1],), processes=1) as client:
+        with LoadClient(target, crew=Processes((cores[-1],), wanted=1)) as client:
             client.prepare(asked)
             watch = Watch(client.pids[0])
             began = clock.now()

@@ -1,10 +1,13 @@
-"""How many records a second one merger takes, and what it holds: ``benchmarks/merge_rate.py``.
+"""How many records a second one merger takes, and what it holds.
 
 Workers' spill files are made up, of successful requests in the order of their numbers, dealt out as
 a closed loop's are. Each measurement is a process of its own. "stream" takes records from the
 merger and lets go of them, "pass" keeps them all, as a measured pass does; "ours" brings a worker's
 file into our time beside that, which is done once for each worker of a cluster, in the process that
 joined it.
+
+    python -m benchmarks.merge_rate
+    python -m benchmarks.merge_rate --records 100000 --tokens 16 --workers 1 4 --out merged.json
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import IO, Any
 
 from pytest_llmperf import clock
@@ -32,15 +36,18 @@ from pytest_llmperf.load.read.spill import SpillWriter
 from pytest_llmperf.load.send.health import WorkerHealth, peak_rss_bytes
 from pytest_llmperf.records import Chunk, Chunks
 
+from .store_rate import row
+
 HEALTH = WorkerHealth(cpu_s=1.0, wall_s=2.0, lag_ms_p99=1.0, lag_ms_max=1.0, peak_rss_bytes=1)
 MS = 1_000_000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description="Records a second of one merger.")
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--tokens", type=int, default=64, help="chunks of each request")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--out", type=Path, help="where all figures go, as JSON")
     parser.add_argument("--one", nargs=2, metavar=("WHAT", "WORKERS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -51,14 +58,32 @@ def main() -> None:
         _alone(what, workers, options) for workers in options.workers for what in ("stream", "pass")
     ]
     rows.append(_alone("ours", 1, options))
-    print(
-        json.dumps({"records": options.records, "tokens": options.tokens, "rows": rows}, indent=2)
-    )
+    found = {"records": options.records, "tokens": options.tokens, "rows": rows}
+    if options.out is not None:
+        options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    for line in table(rows):
+        print(line)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Markdown."""
+    yield row("what", "workers", "records a second", "of a processor's second", "memory", "files")
+    yield row(*("---" for _ in range(6)))
+    for each in rows:
+        yield row(
+            each["what"],
+            each["workers"],
+            f"{each['records_per_s']:,}",
+            f"{each['records_per_cpu_s']:,}",
+            f"{each['peak_mb'] - each['peak_before_mb']:,} MiB",
+            f"{each['spilled_mb']:,} MiB",
+        )
 
 
 def _alone(what: str, workers: int, options: argparse.Namespace) -> dict[str, Any]:
     size = ["--records", str(options.records), "--tokens", str(options.tokens)]
-    command = [sys.executable, __file__, "--one", what, str(workers), *size]
+    command = [sys.executable, "-m", "benchmarks.merge_rate"]
+    command += ["--one", what, str(workers), *size]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found

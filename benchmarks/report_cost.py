@@ -142,8 +142,8 @@ def cost_of(chosen: argparse.Namespace) -> dict[str, Any]:
         del pass_
     steps["assemble"], document = step(lambda: assembled(fragments))
     files = {kind: place / f"{case}.{kind}" for kind in ("json", "html", "md")}
-    steps["json"], _ = step(lambda: write_report(document, files["json"]))
-    steps["html"], _ = step(lambda: write_page(document, files["html"]))
+    steps["json"], _ = step(lambda: write_report(document, files["json"], option="-o"))
+    steps["html"], _ = step(lambda: write_page(document, files["html"], option="-o"))
     steps["md"], text = step(lambda: markdown(document, limit=COMMENT))
     files["md"].write_text(text, encoding="utf-8")
     sizes = {kind: path.stat().st_size for kind, path in files.items()}

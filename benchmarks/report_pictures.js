@@ -53,6 +53,10 @@ async function taken(browser, shot) {
     await page.emulateMediaType("print");
   }
   await scrolled(page);
+  if (shot.print) {
+    const paper = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    if (paper !== "rgb(255, 255, 255)") trouble.push(`it prints on ${paper}`);
+  }
   trouble.push(...await complaints(page));
   const [top, height] = await page.evaluate((from) => [
     from ? document.querySelector(from).getBoundingClientRect().top + scrollY - 12 : 0,

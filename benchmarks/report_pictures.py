@@ -4,12 +4,13 @@ Reports are made by the simulator (a green session, a loss against a reference, 
 a sweep), one is spoilt by hand into one of a device that throttles, and one is the 200 gates of
 report_cost. Headless Chromium opens their pages; its console must stay empty, axe must find nothing
 and nothing may be fetched. Takes Node with puppeteer-core and axe-core (npm install puppeteer-core
-axe-core), a Chromium, and Pillow, which brings the pictures down to 64 colours.
+axe-core), a Chromium, and Pillow, which brings the pictures down to 256 colours.
 
     python -m benchmarks.report_pictures --modules DIRECTORY/node_modules --into docs/img
 
 With --reports, a report that lies there as NAME.json is taken as it is; report-regression and
-report-print are of one of real SGLang that benchmarks/gates/real made.
+report-print are of one of real SGLang that benchmarks/gates/real made. With --demo, which names the
+report of `make demo`, the README's picture is taken too.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from pytest_llmperf.report.schema import schema_errors
 from pytest_llmperf.store import open_store
 
 HERE: Final = Path(__file__).parent
-COLOURS: Final = 64
+COLOURS: Final = 256
 SUITE: Final = """
 import os
 import pytest
@@ -64,8 +65,9 @@ def test_capacity(llm_perf):
 USUAL: Final = "--ttft-ms 60 --itl-ms 8"
 SLOWER: Final = "--ttft-ms 60 --itl-ms 9.6"
 BEST: Final = 32
+Shots = dict[str, dict[str, Any]]
 #: Shots: the page, the width of the window, where on the page it begins, how high it is at most.
-SHOTS: Final[dict[str, dict[str, Any]]] = {
+SHOTS: Final[Shots] = {
     "report-green": {"page": "green", "height": 1500},
     "report-regression": {"page": "regression", "height": 900},
     "report-throttled": {"page": "throttled", "height": 2600},
@@ -74,8 +76,15 @@ SHOTS: Final[dict[str, dict[str, Any]]] = {
     "report-many": {"page": "many", "from": "#gates", "height": 900},
     "report-phone": {"page": "history", "width": 390, "height": 1250},
     "report-dark": {"page": "history", "dark": True, "height": 1250},
-    "report-print": {"page": "regression", "width": 794, "print": True, "height": 1500},
+    "report-print": {
+        "page": "regression",
+        "width": 794,
+        "dark": True,
+        "print": True,
+        "height": 1500,
+    },
 }
+DEMO: Final[Shots] = {"report": {"page": "demo", "width": 1000, "height": 1000}}
 
 
 def main() -> None:
@@ -85,17 +94,22 @@ def main() -> None:
     parser.add_argument("--modules", type=Path, required=True, metavar="DIRECTORY")
     parser.add_argument("--into", type=Path, required=True, metavar="DIRECTORY")
     parser.add_argument("--reports", type=Path, metavar="DIRECTORY", help="where reports are kept")
+    parser.add_argument("--demo", type=Path, metavar="REPORT", help="of make demo, on real SGLang")
     parser.add_argument("--chromium", default=shutil.which("chromium") or "chromium")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         place = chosen.reports or Path(temporary)
         place.mkdir(parents=True, exist_ok=True)
-        for name in dict.fromkeys(shot["page"] for shot in SHOTS.values()):
+        wanted = SHOTS
+        if chosen.demo:
+            shutil.copyfile(chosen.demo, place / "demo.json")
+            wanted = {**SHOTS, **DEMO}
+        for name in dict.fromkeys(shot["page"] for shot in wanted.values()):
             made = report(name, place)
-            write_page(made, place / f"{name}.html")
-        taken = shots(chosen.modules, chosen.chromium, place)
+            write_page(made, place / f"{name}.html", option="-o")
+        taken = shots(chosen.modules, chosen.chromium, place, wanted)
         chosen.into.mkdir(parents=True, exist_ok=True)
-        for name in SHOTS:
+        for name in wanted:
             reduce(place / f"{name}.png", chosen.into / f"{name}.png")
     print(json.dumps(taken, indent=2))
 
@@ -290,10 +304,10 @@ REPORTS: Final = {
 # --- pictures --------------------------------------------------------------------------------
 
 
-def shots(modules: Path, chromium: str, place: Path) -> dict[str, Any]:
+def shots(modules: Path, chromium: str, place: Path, wanted: Shots) -> dict[str, Any]:
     """Have the pictures taken; raises where a page complains, or somebody of a page."""
-    wanted = [{"name": name, "width": 1100, **shot} for name, shot in SHOTS.items()]
-    asked = {"shots": wanted, "place": str(place), "chromium": chromium, "modules": str(modules)}
+    each = [{"name": name, "width": 1100, **shot} for name, shot in wanted.items()]
+    asked = {"shots": each, "place": str(place), "chromium": chromium, "modules": str(modules)}
     script = ["node", str(HERE / "report_pictures.js")]
     done = subprocess.run(script, input=json.dumps(asked), stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout or "{}")
@@ -306,7 +320,9 @@ def shots(modules: Path, chromium: str, place: Path) -> dict[str, Any]:
 def reduce(picture: Path, to: Path) -> None:
     image_of = import_module("PIL.Image")
     image = image_of.open(picture).convert("RGB")
-    image.quantize(COLOURS, dither=image_of.Dither.NONE).save(to, optimize=True)
+    # Thin lines in red are few of all pixels, and must stay red.
+    few = image.quantize(COLOURS, image_of.Quantize.MAXCOVERAGE, dither=image_of.Dither.NONE)
+    few.save(to, optimize=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 storage, and the making of one report. docs/scale.md is made of what this prints.
 
     python -m benchmarks.scale alarms            arithmetic, by the functions that plan and judge
-    python -m benchmarks.scale night --sessions 1250 --launch-s 300 --run-s 60
+    python -m benchmarks.scale night             the same, of what a session takes and leaves
     python -m benchmarks.scale store             measured: reading a store of so many observations
     python -m benchmarks.scale merge             measured: merging reports of so many sessions
 """
@@ -24,17 +24,22 @@ from typing import Any
 from pytest_llmperf import clock
 from pytest_llmperf.gates.design import design_for
 from pytest_llmperf.gates.power import chances, detectable_loss, pairs_needed
+from pytest_llmperf.judging_options import FAMILY_ALPHA
 from pytest_llmperf.records import RegressionGate
 from pytest_llmperf.report.merge import merge
 from pytest_llmperf.session.comparison import SHARE_OF_LOOKS
-from pytest_llmperf.settings import FAMILY_ALPHA
 from pytest_llmperf.store import open_store
 from pytest_llmperf.store.documents import text_of
 
-from .store_rate import observation, processor_s
+from .report_cost import assembled, fragment, made, verdicts_of
+from .store_rate import observation, processor_s, row
 
 SESSIONS = (1, 8, 125, 1250, 12500)
+#: Of a comparison that is in no hurry.
+LAUNCHES = 12
 NIGHTS = 365
+#: Sessions of a fleet in which every machine is measured.
+FLEET = 1250
 _REPEATS = 3
 #: Standard deviation of a pair's log ratio: on a quiet machine and on a usual one.
 SIGMAS = {0.014: 0.03, 0.045: 0.10}
@@ -44,14 +49,14 @@ def main() -> int:
     """Print one table as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
-    for name, made, what in (
+    for name, prints, what in (
         ("alarms", alarms, "false alarms, and losses in reach"),
         ("night", night, "time and storage"),
         ("store", store, "reading a store"),
         ("merge", merging, "merging reports"),
     ):
         command = commands.add_parser(name, help=what)
-        command.set_defaults(made=made)
+        command.set_defaults(prints=prints)
         command.add_argument("--sessions", nargs="+", type=int, default=SESSIONS)
         command.add_argument("--gates", type=int, default=20, help="of each session")
         command.add_argument("--tests", type=int, default=5, help="of each session")
@@ -61,16 +66,18 @@ def main() -> int:
         command.add_argument("--runs", type=int, default=3, help="of each launch")
         command.add_argument("--devices", type=int, default=8, help="of each session")
         command.add_argument("--observations", type=int, default=2000)
-        command.add_argument("--reports", nargs="+", type=int, default=(8, 32, 128))
-        command.add_argument("--from", dest="report", type=Path, help="a report to make many of")
+        command.add_argument("--reports", nargs="+", type=int, default=(8, 32, 64))
+        command.add_argument(
+            "--from", dest="report", type=Path, help="a report to make many of (default: made up)"
+        )
     given = parser.parse_args()
-    for line in given.made(given):
+    for line in given.prints(given):
         print(line)
     return 0
 
 
-def row(*cells: object) -> str:
-    return f"| {' | '.join(str(cell) for cell in cells)} |"
+def in_short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def head(*names: str) -> Iterator[str]:
@@ -101,7 +108,7 @@ def alarms(given: argparse.Namespace) -> Iterator[str]:
         yield row(
             f"{sessions:,}",
             f"{100 * any_alarm:.3g} %",
-            f"{NIGHTS * FAMILY_ALPHA * sessions:,.3g}",
+            in_short(NIGHTS * FAMILY_ALPHA * sessions),
             f"1/{sessions}",
             _fewest(alpha, given.pairs),
             *cells,
@@ -126,7 +133,7 @@ def _power(alpha: float, sigma: float, pairs: int) -> Iterator[str]:
     yield f"{100 * least:.2g} %" if math.isfinite(least) else "none"
     needed = pairs_needed(design, sigma)
     mean = chances(design.up_to(needed or pairs), sigma, 0.0).pairs
-    yield f"{needed} (unchanged: {mean:.1f} in the mean)" if needed else "more than 60"
+    yield f"{needed} (unchanged: {mean:.1f})" if needed else "more than 60"
 
 
 # --- time and storage ----------------------------------------------------------------------------
@@ -151,7 +158,7 @@ def night(given: argparse.Namespace) -> Iterator[str]:
         kept = sessions * given.tests * NIGHTS
         yield row(
             f"{sessions:,}", f"{pairs:.1f}", f"{hours:.1f}",
-            f"{hours * sessions * given.devices:,.0f}", f"{kept:,}", f"{kept * size / 1e9:.3g}",
+            f"{hours * sessions * given.devices:,.0f}", f"{kept:,}", in_short(kept * size / 1e9),
         )  # fmt: skip
 
 
@@ -190,26 +197,52 @@ def _timed(does: Any) -> float:
 def merging(given: argparse.Namespace) -> Iterator[str]:
     """Copies of one report, each on an environment of its own."""
     if given.report is None:
-        raise SystemExit("--from names a report to make many of")
-    text = given.report.read_text(encoding="utf-8")
-    size = given.report.stat().st_size
-    yield f"one report: {size:,} bytes"
+        text = json.dumps(made_up(given.tests, given.runs), ensure_ascii=False, indent=1)
+    else:
+        text = given.report.read_text(encoding="utf-8")
+    size, runs = len(text.encode()), text.count('"launch_id"')
+    yield f"one report: {size:,} bytes, {runs} runs of single requests"
     yield ""
     yield from head(
-        "reports", "read and merged in", "of each", "most memory", "of each, beyond the first"
+        "reports", "processor time to read and merge", "of each", "most memory", "of each"
     )
-    base = _resident()
+    base, took, most = _resident(), 0.0, 0
     for count in given.reports:
-        began = clock.now()
+        began = processor_s()
         documents = [_on_another(text, at) for at in range(count)]
         merge(documents, version="0")
-        took = clock.now() - began
+        took = processor_s() - began
         most = _resident()
         yield row(
             count, f"{took:.1f} s", f"{1000 * took / count:.0f} ms", f"{most / 2**20:,.0f} MiB",
             f"{(most - base) / count / 2**20:.1f} MiB",
         )  # fmt: skip
         del documents
+    times = FLEET / given.reports[-1]
+    page = FLEET * len(json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":")))
+    yield ""
+    yield (
+        f"{FLEET:,} of them, by the last row: {took * times / 60:.1f} minutes, "
+        f"{(most - base) * times / 2**30:.0f} GiB, a file of {FLEET * size / 1e9:.1f} GB and "
+        f"a page of {page / 1e9:.1f} GB."
+    )
+
+
+def made_up(tests: int, runs: int) -> dict[str, Any]:
+    """The report of a session: four gates of each test, every one with a history."""
+    base = [made(0, at) for at in range(runs)]
+    all_runs = [
+        replace(run, launch_id=f"launch-{launch}", index=at)
+        for launch in range(LAUNCHES)
+        for at, (run, _) in enumerate(base)
+    ]
+    told = verdicts_of([run for run, _ in base], 0)
+    return assembled(
+        [
+            fragment(f"perf/test_suite.py::test_{at}", all_runs, base[0][1], told)
+            for at in range(tests)
+        ]
+    )
 
 
 def _on_another(text: str, at: int) -> dict[str, Any]:

@@ -5,8 +5,8 @@ its own key, one after another, for so many seconds. The observation is as large
 comparison with twelve launches. Of PostgreSQL a server is started for as long as it takes, with its
 own defaults (each append is on the disk when it returns); --postgresql names another one.
 
-    python -m benchmarks.store_rate --out rates.json
-    python -m benchmarks.store_rate --writers 1 4 --seconds 2 --repeats 3 --stores file
+    python -m benchmarks.store_rate
+    python -m benchmarks.store_rate --writers 1 4 --seconds 2 --repeats 3 --stores file --out r.json
 """
 
 from __future__ import annotations
@@ -16,10 +16,7 @@ import json
 import multiprocessing
 import os
 import platform
-import pwd
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -29,26 +26,28 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+from benchmarks import postgres
 from pytest_llmperf import clock
 from pytest_llmperf.records import Judged, LaunchValues, Observation
 from pytest_llmperf.store import StoreError, open_store
 from pytest_llmperf.store.documents import text_of
 
 STORES = ("file", "sqlite", "postgresql")
+NAMES = {"file": "files", "sqlite": "SQLite", "postgresql": "PostgreSQL"}
 WRITERS = (1, 4, 16, 64)
 _METRICS, _LAUNCHES, _FACTS = 40, 12, 60
-_START_S, _JOIN_S = 60.0, 300.0
+_JOIN_S = 300.0
 
 
 def main() -> int:
-    """Print, or write, JSON: rates of each store and number of writers."""
+    """Print a table of the rates of each store and number of writers; write JSON where asked."""
     parser = argparse.ArgumentParser(description="Appends a second of each kind of store.")
     parser.add_argument("--stores", nargs="+", choices=STORES, default=STORES)
     parser.add_argument("--writers", nargs="+", type=int, default=WRITERS)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each repetition")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--postgresql", metavar="URL", help="a server that is there already")
-    parser.add_argument("--out", type=Path, help="where the JSON goes (default: printed)")
+    parser.add_argument("--out", type=Path, help="where all figures go, as JSON")
     given = parser.parse_args()
     found = []
     for kind in given.stores:
@@ -63,22 +62,43 @@ def main() -> int:
         "seconds": given.seconds,
         "cells": found,
     }
-    text = json.dumps(document, indent=1)
-    if given.out is None:
-        print(text)
-    else:
-        given.out.write_text(text + "\n", encoding="utf-8")
+    if given.out is not None:
+        given.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    for line in table(found, given.stores, given.writers):
+        print(line)
     return 0
 
 
+def table(
+    cells: Sequence[dict[str, Any]], stores: Sequence[str], writers: Sequence[int]
+) -> Iterator[str]:
+    """Markdown, and what else there is to say, in a sentence."""
+    by_place = {(cell["store"], cell["writers"]): cell for cell in cells}
+    yield row("writers", *(f"{NAMES[kind]}, appends a second" for kind in stores))
+    yield row("---", *("---" for _ in stores))
+    for count in writers:
+        yield row(count, *(_rate(by_place[kind, count]) for kind in stores))
+    used = [cell["writer_cpu_ms"] for cell in cells if cell["writer_cpu_ms"] is not None]
+    yield ""
+    yield (
+        f"An append takes {min(used):.0f} to {max(used):.0f} ms of the writer's own processor; "
+        f"{sum(cell['refused'] for cell in cells)} were refused."
+    )
+
+
+def row(*cells: object) -> str:
+    """One of a Markdown table."""
+    return f"| {' | '.join(str(cell) for cell in cells)} |"
+
+
+def _rate(cell: dict[str, Any]) -> str:
+    return f"{cell['median']:.0f} ({min(cell['rates']):.0f} to {max(cell['rates']):.0f})"
+
+
 def _line(cell: dict[str, Any]) -> str:
-    if cell["rates"]:
-        spread = f"{min(cell['rates']):.0f} to {max(cell['rates']):.0f}"
-        rate = f"{cell['median']:.0f} appends/s in the median ({spread})"
-    else:
-        rate = "no figure"
     own = f"{cell['writer_cpu_ms'] or 0:.1f} ms of a writer's processor each"
-    return f"{cell['store']}, {cell['writers']} writers: {rate}, {own}, {cell['refused']} refused"
+    rates = f"{_rate(cell)} appends a second"
+    return f"{cell['store']}, {cell['writers']} writers: {rates}, {own}, {cell['refused']} refused"
 
 
 def observation(id_: str, key: str) -> Observation:
@@ -131,7 +151,7 @@ def _cell(kind: str, writers: int, seconds: float, repeats: int, url: str | None
         "store": kind,
         "writers": writers,
         "rates": rates,
-        "median": statistics.median(rates) if rates else None,
+        "median": statistics.median(rates),
         "refused": refused,
         "writer_cpu_ms": 1000 * used / kept if kept else None,
     }
@@ -208,75 +228,12 @@ def _place(kind: str, directory: Path, url: str | None) -> Iterator[str]:
     elif url is not None:
         yield url
     else:
-        with _postgresql() as own:
-            yield own
-
-
-@contextmanager
-def _postgresql() -> Iterator[str]:
-    """A server of our own on a Unix socket, with its defaults but for the number of connections."""
-    programs, user = _programs(), _unprivileged()
-    root = Path(tempfile.mkdtemp(prefix="llmperf-pg-"))
-    identity: dict[str, Any] = (
-        {"user": user.pw_uid, "group": user.pw_gid} if os.getuid() == 0 else {}
-    )
-    try:
-        os.chown(root, user.pw_uid, user.pw_gid)
-        data = ["-D", str(root / "data")]
-        initdb = [
-            str(programs / "initdb"),
-            *data,
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "--locale=C",
-        ]
-        subprocess.run(initdb, check=True, cwd=root, stdout=subprocess.DEVNULL, **identity)
-        options = ("-k", str(root), "-c", "listen_addresses=", "-c", "max_connections=200")
-        with (root / "log").open("wb") as log:
-            server = subprocess.Popen(
-                [str(programs / "postgres"), *data, *options],
-                stdout=log,
-                stderr=log,
-                cwd=root,
-                **identity,
-            )
-        try:
-            _wait([str(programs / "pg_isready"), "-q", "-h", str(root)], server)
-            yield f"postgresql://postgres@/postgres?host={root}"
-        finally:
-            server.terminate()
-            server.wait(_START_S)
-    finally:
-        shutil.rmtree(root)
-
-
-def _wait(ready: Sequence[str], server: subprocess.Popen[bytes]) -> None:
-    deadline = clock.Deadline(_START_S)
-    while subprocess.run(ready, check=False).returncode != 0:
-        if server.poll() is not None or deadline.passed:
-            raise SystemExit("PostgreSQL did not start")
-        clock.sleep(0.05)
-
-
-def _programs() -> Path:
-    """Debian has them on no PATH."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    on_path = shutil.which("initdb")
-    if not found and on_path is None:
-        raise SystemExit("PostgreSQL is not installed: apt-get install postgresql")
-    return found[-1].parent if found else Path(str(on_path)).resolve().parent
-
-
-def _unprivileged() -> pwd.struct_passwd:
-    """PostgreSQL refuses to be run by root."""
-    if os.getuid() != 0:
-        return pwd.getpwuid(os.getuid())
-    known = {user.pw_name: user for user in pwd.getpwall()}
-    return known.get("postgres") or known["nobody"]
+        programs = postgres.installed()
+        if programs is None:
+            raise SystemExit("PostgreSQL is not installed: apt-get install postgresql")
+        # Its defaults, but for room for all writers.
+        with postgres.running(programs, "max_connections=200") as own:
+            yield own.url()
 
 
 if __name__ == "__main__":

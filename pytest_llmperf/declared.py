@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pytest_llmperf.cluster.join import check_address
-from pytest_llmperf.engines.over_ray import check_engine
+from pytest_llmperf.engines.over_ray import check_address, check_engine
 from pytest_llmperf.errors import UsageMistake, nearest
 from pytest_llmperf.load.declare.workloads import (
     DEFAULT_CONCURRENCY,

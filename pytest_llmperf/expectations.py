@@ -48,6 +48,23 @@ def is_gated(item: pytest.Item) -> bool:
     return any(item.get_closest_marker(name) for name in _GATE_MARKERS)
 
 
+def asks(item: pytest.Item) -> bool:
+    """Whether a test takes a server or declares a gate of its own account."""
+    names = getattr(item, "fixturenames", ())
+    return any(name in names for name in ("llm_server", "llm_endpoint")) or is_gated(item)
+
+
+def gives(metafunc: pytest.Metafunc, name: str) -> bool:
+    """Whether a test is parametrized with an argument ``name``."""
+    return any(name in _names(mark) for mark in metafunc.definition.iter_markers("parametrize"))
+
+
+def _names(mark: pytest.Mark) -> list[str]:
+    """The argument names of a parametrize mark."""
+    names = mark.args[0] if mark.args else mark.kwargs.get("argnames", ())
+    return [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+
+
 def read_expectation(item: pytest.Item, settings: Settings) -> Expectation:
     """The declarations of ``item``. Raises UsageMistake, prefixed with the test's place."""
     source = _source(item)

@@ -21,7 +21,7 @@ def llm_server(
     Has ``url``, ``engine``, ``version``, ``model``, ``args``, ``log_path``, ``accelerator``,
     ``metrics()`` and ``flush()``. Tests that ask for the same server share one launch.
     """
-    from pytest_llmperf.runtime import serve
+    from pytest_llmperf.fixture_bodies import serve
 
     yield from serve(request.config, getattr(request, "param", None), tmp_path_factory)
 
@@ -31,7 +31,7 @@ def llm_endpoint(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerHandle]:
     """The running endpoint named by ``--llmperf-url``; attached, never launched or stopped."""
-    from pytest_llmperf.runtime import endpoint
+    from pytest_llmperf.fixture_bodies import endpoint
 
     yield from endpoint(request.config, tmp_path_factory)
 
@@ -45,7 +45,7 @@ def llm_perf(
 
     The limits declared by markers are judged when the test body has ended.
     """
-    from pytest_llmperf.runtime import perf_for
+    from pytest_llmperf.fixture_bodies import perf_for
 
     return perf_for(request.node, llm_server)
 
@@ -53,6 +53,6 @@ def llm_perf(
 @pytest.fixture(scope="session")
 def llm_accelerator(request: pytest.FixtureRequest) -> Accelerator:
     """The accelerator found on this machine: ``vendor``, ``product``, ``count``, ``devices``."""
-    from pytest_llmperf.runtime import accelerator_of
+    from pytest_llmperf.fixture_bodies import accelerator_of
 
     return accelerator_of(request.config)

@@ -1,11 +1,9 @@
-"""What the command line, the ini file and markers offer; declared in every pytest run, so light."""
+"""What the command line and the ini file offer; declared in every pytest run, so light."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import sys
 from functools import partial
 from typing import Any
 
@@ -16,37 +14,12 @@ QUALITY = ("off", "advise", "fail")
 PIN = ("auto", "off")
 TOOLS = ("docker", "podman")
 
-MARKERS = {
-    "llm_server": "llm_server(engine, *, model, args, env, accelerator, timeout, python, image, "
-    "devices, nodes, recipe, reference): the server this test needs; tests that ask for the same "
-    "one share a launch. "
-    "image='NAME:TAG' starts it in a container. devices=2 or '0,1' says how many or which devices "
-    "it is given (default: as many as its arguments use). nodes=2 spreads it over two. "
-    "recipe=False adds no documented flags for model and accelerator. "
-    "reference={'args': ...} says how the server that llm_no_regression compares it with differs.",
-    "llm_workload": "llm_workload(name, **fields): what is asked of the server: a preset (chat, "
-    "reasoning, summarize, mlperf-r1, shared-prefix, sessions), a .json or .jsonl file of prompts "
-    "or arrivals, or a Workload. Its fields: input_tokens, output_tokens, length_spread, "
-    "shared_prefix_tokens, prefixes, turns, turn_input_tokens, think_time, concurrency, ramp_up, "
-    "rate, final_rate, arrivals, burstiness, trace_speed, requests, duration, warmup_requests, "
-    "runs, flush, slo, api, stream, seed, temperature, request_timeout; a parameter named like "
-    "one of them sets it.",
-    "llm_floor": "llm_floor(metric='value unit', ..., on=None, remote=False): the test fails when "
-    "a metric is lower, e.g. llm_floor(output_throughput='1800 tok/s', on='RTX 4090').",
-    "llm_ceiling": "llm_ceiling(metric='value unit', ..., on=None, remote=False): the test fails "
-    "when a metric is higher, e.g. llm_ceiling(ttft_p95='400 ms').",
-    "llm_no_regression": "llm_no_regression(metric='loss to catch', ..., allow=None, subject=()): "
-    "compare with an accepted level or a reference, e.g. llm_no_regression(output_throughput='3%')."
-    " subject=('engine_version', 'dtype') names facts of the server that are held fixed: where "
-    "they differ, the gate is refused.",
-}
-
-
 #: Ini values: default and meaning.
 INI = {
     "llmperf": ("on", "off, smoke or on; see --llmperf"),
     "llmperf_launches": ("1", "default of --llmperf-launches"),
     "llmperf_hosts": ("", "default of --llmperf-hosts"),
+    "llmperf_bind": ("", "default of --llmperf-bind"),
     "llmperf_node_command": ("", "default of --llmperf-node-command"),
     "llmperf_runs": ("3", "default of --llmperf-runs"),
     "llmperf_family": (
@@ -63,10 +36,7 @@ INI = {
         "5 ms",
         "how late requests may go out behind their schedule at p99",
     ),
-    "llmperf_client_delivered": (
-        "99%",
-        "the least of the offered request rate that must go out",
-    ),
+    "llmperf_client_delivered": ("99%", "the least of the offered request rate that must go out"),
     "llmperf_client_in_flight": (
         "90%",
         "the least of a closed loop's concurrency that must be in flight on the average",
@@ -240,6 +210,13 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="COMMAND",
         help="how to run something on another of them: a command with {host} and {command} in it, "
         "such as 'ssh -tt {host} {command}'; what it started must end when it ends",
+    )
+    add(
+        "--llmperf-bind",
+        metavar="ADDRESS",
+        help="the address of this machine that servers which pytest starts listen on and are asked "
+        "at (default: 127.0.0.1), for --llmperf-ray with workers on other nodes; they take no key, "
+        "so it must be one that only trusted machines reach",
     )
     add(
         "--llmperf-server-timeout",
@@ -420,23 +397,3 @@ def asked_for(config: pytest.Config) -> bool:
     if any(value is not None and value is not False and value != [] for value in options):
         return True
     return any(config.getini(name) != default for name, (default, _) in INI.items())
-
-
-#: A duplicate of the real standard error, taken before pytest captures it; absent if there is none.
-TERMINAL = pytest.StashKey[int]()
-
-
-def keep_terminal(config: pytest.Config) -> None:
-    """Keep a way to the terminal that capture does not take."""
-    try:
-        config.stash[TERMINAL] = os.dup(sys.stderr.fileno())
-    except (AttributeError, OSError, ValueError):
-        # No standard error of the system's (a daemon, an IDE, a test of a plugin): stay silent.
-        return
-
-
-def release_terminal(config: pytest.Config) -> None:
-    fd = config.stash.get(TERMINAL, None)
-    if fd is not None:
-        del config.stash[TERMINAL]
-        os.close(fd)

@@ -28,7 +28,9 @@ def pytest_addhooks(pluginmanager: PluginManager) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    from .options import MARKERS, asked_for, keep_terminal
+    from .markers import MARKERS
+    from .options import asked_for
+    from .terminal_fd import keep_terminal
 
     for text in MARKERS.values():
         config.addinivalue_line("markers", text)
@@ -40,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    from .options import release_terminal
+    from .terminal_fd import release_terminal
 
     release_terminal(config)
 

@@ -11,13 +11,15 @@ import math
 import os
 import stat
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 MIB = 1 << 20
 #: The largest report that is read back, and the largest file of questions.
 LARGEST = 256 * MIB
 #: The longest whole number that JSON may hold: no count, size or seed has more digits.
 _DIGITS = 40
+#: What is read of the end of a log.
+_END_BYTES = 256 * 1024
 
 
 class Unreadable(ValueError):
@@ -52,6 +54,13 @@ def _size_of(fd: int) -> int:
     if not stat.S_ISREG(facts.st_mode):
         raise Unreadable("cannot be read: it is no regular file; save its content to one")
     return facts.st_size
+
+
+def end_of(file: IO[bytes], *, most: int = _END_BYTES) -> str:
+    """The last ``most`` bytes of an open file as text. Where another process writes it by the same
+    descriptor, it goes on where it was."""
+    size = os.fstat(file.fileno()).st_size
+    return os.pread(file.fileno(), most, max(0, size - most)).decode("utf-8", "replace")
 
 
 def read_text(path: Path, *, most: int = LARGEST) -> str:

@@ -29,7 +29,8 @@ _IN_TEXT = (
         HIDDEN,
     ),
     (re.compile(r"(?<=://)[^/@\s]+(?=@)"), HIDDEN),
-    (re.compile(r"(?<=://)([^\s?'\"]*)\?[^\s'\"]+"), rf"\1?{HIDDEN}"),
+    # Each address is looked through once: the next one begins where this one's query is not found.
+    (re.compile(r"(?<=://)((?:(?!://)[^\s?'\"])*+)\?[^\s'\"]+"), rf"\1?{HIDDEN}"),
     (re.compile(r"\b(Bearer|bearer)\s+[\w.~+/=-]{8,}"), rf"\1 {HIDDEN}"),
     (
         re.compile(r"(authorization['\"]?\s{0,4}[:=]\s{0,4}['\"]?basic)\s+[\w.~+/=-]+", re.I),

@@ -7,7 +7,7 @@ results is in :mod:`pytest_llmperf.session.collector`.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -17,13 +17,13 @@ import pytest
 from .errors import LlmPerfError, UsageMistake
 from .expectations import (
     Expectation,
+    asks,
     check_urls,
-    is_gated,
+    gives,
     read_expectation,
     request_from_mark,
 )
-from .options import TERMINAL
-from .records import Accelerator, Scalar, ServerRequest
+from .records import Accelerator, Scalar
 from .report import document
 from .session import subtests
 from .session.collect import PROFILES
@@ -31,7 +31,7 @@ from .session.collector import ROLL, Collector
 from .session.core import PerfSession
 from .session.environment import describe, here, match_facts
 from .session.fragment import fragment_for
-from .session.handle import LlmPerf, ServerHandle
+from .session.handle import LlmPerf
 from .session.hooked import tell_verdicts
 from .session.judge import error_for
 from .session.limits_from import declared_at, taken_over, write_declared
@@ -41,11 +41,12 @@ from .session.required import GROUP, Roll
 from .session.resume import Resumption
 from .session.termination import Termination
 from .settings import Settings
+from .terminal_fd import TERMINAL
 
 _RUNTIME = pytest.StashKey["Runtime"]()
-_EXPECTATION = pytest.StashKey[Expectation]()
+EXPECTATION = pytest.StashKey[Expectation]()
 _MISTAKE = pytest.StashKey[str]()
-_PERF = pytest.StashKey[LlmPerf]()
+PERF = pytest.StashKey[LlmPerf]()
 
 
 def activate(config: pytest.Config) -> Runtime:
@@ -107,7 +108,7 @@ class Runtime:
 
     def parametrize(self, metafunc: pytest.Metafunc) -> None:
         """Make ``llm_server`` one session fixture per distinct request, by pytest's own means."""
-        if any("llm_server" in _names(mark) for mark in _parametrize_marks(metafunc)):
+        if gives(metafunc, "llm_server"):
             return
         mark = metafunc.definition.get_closest_marker("llm_server")
         try:
@@ -121,7 +122,7 @@ class Runtime:
     def read(self, items: Sequence[pytest.Item]) -> None:
         """Read every declaration before anything runs; all mistakes are told together."""
         if self.settings.mode == "off":
-            for item in filter(_asks, items):
+            for item in filter(asks, items):
                 item.add_marker(pytest.mark.skip(reason="perf tests are off (--llmperf=off)"))
             return
         mistakes = [message for item in items if (message := self._read_one(item))]
@@ -174,8 +175,8 @@ class Runtime:
             raise pytest.UsageError(str(mistake)) from None
         self.session.note_limits(elsewhere, expectations)
         for item in items:
-            if _EXPECTATION in item.stash:
-                item.stash[_EXPECTATION] = taken_over(item.stash[_EXPECTATION], elsewhere)
+            if EXPECTATION in item.stash:
+                item.stash[EXPECTATION] = taken_over(item.stash[EXPECTATION], elsewhere)
 
     def _read_one(self, item: pytest.Item) -> str | None:
         try:
@@ -184,9 +185,9 @@ class Runtime:
             # A usage error at collection is lost under xdist: the item tells it in its set-up.
             item.stash[_MISTAKE] = str(mistake)
             return str(mistake)
-        if not _asks(item):
+        if not asks(item):
             return None  # a plain test beneath a module's markers
-        item.stash[_EXPECTATION] = expectation
+        item.stash[EXPECTATION] = expectation
         if expectation.server is not None and self.config.pluginmanager.hasplugin("xdist"):
             item.add_marker(pytest.mark.xdist_group(GROUP))
         return None
@@ -206,7 +207,7 @@ class Runtime:
         self.roll.select(item.nodeid for item in session.items)
         if self.settings.shard is not None:
             # What this shard deselects, by whatever plugin, is another one's to judge.
-            self._count([item for item in session.items if _EXPECTATION in item.stash])
+            self._count([item for item in session.items if EXPECTATION in item.stash])
         self.session.plan(
             each
             for each in _expectations(session.items)
@@ -232,7 +233,7 @@ class Runtime:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         if mistake := item.stash.get(_MISTAKE, None):
             pytest.fail(mistake, pytrace=False)
-        expectation = item.stash.get(_EXPECTATION, None)
+        expectation = item.stash.get(EXPECTATION, None)
         if expectation is not None:
             self.session.progress.test = item.name
             self.session.check(expectation)
@@ -243,11 +244,11 @@ class Runtime:
             return (yield from self._call(item))
 
     def _call(self, item: pytest.Item) -> Generator[None, object, object]:
-        perf = item.stash.get(_PERF, None)
+        perf = item.stash.get(PERF, None)
         if perf is None:
             return (yield)
         if (failed := self._failed.get(item.nodeid)) is not None:
-            item.stash[_PERF] = failed
+            item.stash[PERF] = failed
             raise self._still(failed)
         try:
             result = yield
@@ -288,7 +289,7 @@ class Runtime:
         # The end of any test, also of a plain one, may be that of a server's last.
         if made := self.session.profiling.drain() if call.when == "teardown" else ():
             setattr(report, PROFILES, [document.profile_entry(each) for each in made])
-        if _EXPECTATION not in item.stash:
+        if EXPECTATION not in item.stash:
             return report
         try:
             self._complete(item, call, report)
@@ -309,15 +310,15 @@ class Runtime:
         if report.when != "call" and not (report.when == "setup" and not report.passed):
             return
         fragment = fragment_for(
-            item.stash[_EXPECTATION],
+            item.stash[EXPECTATION],
             report,
             call.excinfo.value if call.excinfo else None,
             subtests.failures(item, report),
-            item.stash.get(_PERF, None),
+            item.stash.get(PERF, None),
             self.session,
             self._environment,
         )
-        if report.failed and (perf := item.stash.get(_PERF, None)) is not None:
+        if report.failed and (perf := item.stash.get(PERF, None)) is not None:
             self.session.want_profile(perf)
         # A plugin may run a test again: the last run's properties hold.
         others = [pair for pair in item.user_properties if not pair[0].startswith("llmperf.")]
@@ -355,68 +356,5 @@ class Runtime:
             self.session.close()
 
 
-def serve(
-    config: pytest.Config, request: ServerRequest | None, temporary: pytest.TempPathFactory
-) -> Iterator[ServerHandle]:
-    """Body of the ``llm_server`` fixture; logs go to ``temporary`` unless an option says where."""
-    if request is None:
-        raise UsageMistake(
-            "llm_server does not know what to start: mark the test, its class or its module with "
-            'pytest.mark.llm_server("sglang", model="..."), and take the fixture as an argument.'
-        )
-    session = activate(config).session
-    session.keep_logs(lambda: temporary.getbasetemp() / "llmperf")
-    handle, block = session.handle(request), session.block(request)
-    try:
-        block.open()
-        yield handle
-        session.profile(request)
-    finally:
-        block.close()
-
-
-def endpoint(config: pytest.Config, temporary: pytest.TempPathFactory) -> Iterator[ServerHandle]:
-    """Body of the ``llm_endpoint`` fixture."""
-    urls = activate(config).settings.urls
-    url = urls.get("") or (next(iter(urls.values())) if len(urls) == 1 else None)
-    if url is None:
-        raise UsageMistake("llm_endpoint attaches to what --llmperf-url URL names; none was given.")
-    model = next((name for name in urls if name), None)
-    yield from serve(config, ServerRequest(engine="endpoint", url=url, model=model), temporary)
-
-
-def perf_for(item: pytest.Item, server: object) -> LlmPerf:
-    """Body of the ``llm_perf`` fixture."""
-    if not isinstance(server, ServerHandle):
-        raise UsageMistake(
-            "llm_perf measures what the plugin's llm_server started; a fixture of your own with "
-            "that name must hand on the plugin's."
-        )
-    session = activate(item.config).session
-    perf = item.stash[_PERF] = session.perf(server, item.stash[_EXPECTATION])
-    return perf
-
-
-def accelerator_of(config: pytest.Config) -> Accelerator:
-    """Body of the ``llm_accelerator`` fixture."""
-    return activate(config).session.accelerator()
-
-
 def _expectations(items: Sequence[pytest.Item]) -> list[Expectation]:
-    return [item.stash[_EXPECTATION] for item in items if _EXPECTATION in item.stash]
-
-
-def _parametrize_marks(metafunc: pytest.Metafunc) -> Iterator[pytest.Mark]:
-    return metafunc.definition.iter_markers("parametrize")
-
-
-def _names(mark: pytest.Mark) -> list[str]:
-    """The argument names of a parametrize mark."""
-    names = mark.args[0] if mark.args else mark.kwargs.get("argnames", ())
-    return [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
-
-
-def _asks(item: pytest.Item) -> bool:
-    """Whether a test takes a server or declares a gate of its own account."""
-    names = getattr(item, "fixturenames", ())
-    return any(name in names for name in ("llm_server", "llm_endpoint")) or is_gated(item)
+    return [item.stash[EXPECTATION] for item in items if EXPECTATION in item.stash]

@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 import pytest
 
 from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.launch.addresses import LOOPBACK, listening_address
 from pytest_llmperf.launch.reach import check_template
 from pytest_llmperf.redact import redact_joined, redact_text, redact_unread
 
@@ -105,6 +106,19 @@ def node_command(config: pytest.Config) -> tuple[str, ...]:
             "which there are with --llmperf-hosts, this machine first."
         )
     return check_template(str(given), "--llmperf-node-command")
+
+
+def bind(config: pytest.Config) -> str:
+    """The address of this machine that servers listen on, by its number."""
+    given = config.getoption("llmperf_bind")
+    text = str(given or config.getini("llmperf_bind")).strip()
+    if not text:
+        return LOOPBACK
+    said = "--llmperf-bind=" if given else "ini value llmperf_bind = "
+    try:
+        return listening_address(text)
+    except ValueError as why:
+        raise UsageMistake(f"{said}{redact_text(text)}: {why}.") from None
 
 
 def _interpreter(config: pytest.Config, text: str) -> str:

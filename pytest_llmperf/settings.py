@@ -11,31 +11,35 @@ from typing import Literal, cast
 import pytest
 
 from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.launch.addresses import LOOPBACK
 from pytest_llmperf.metrics.bounds import HealthBounds
 from pytest_llmperf.metrics.prices import Prices, read_prices
 from pytest_llmperf.metrics.questions import read_questions
-from pytest_llmperf.options import MODES, PIN
+from pytest_llmperf.options import MODES
 from pytest_llmperf.records import Question
 from pytest_llmperf.report.exports import split
 from pytest_llmperf.report.html import can_write_pages
 from pytest_llmperf.report.requests import KIND as REQUESTS
 from pytest_llmperf.report.requests import check_path, parts_directory
 
-from .option_checks import check_file, check_options, expanded, is_there
-from .option_values import (
-    SHARES,
-    TIMES,
-    RayOptions,
+from .judging_options import (
+    FAMILY_ALPHA,
+    Scope,
     Shard,
-    bound,
-    budget,
-    count,
-    ray_options,
+    anchor,
+    calibration,
+    family,
+    family_alpha,
+    pairs_of_launches,
+    required_scopes,
     shard,
-    timeout,
 )
+from .load_options import RayOptions, pinning, processes, ray_options
+from .option_checks import check_file, check_options, expanded
+from .option_values import SHARES, TIMES, at_least_one, bound, budget, count, timeout
 from .server_options import (
     ReferenceOptions,
+    bind,
     hosts,
     node_command,
     pairs_of_words,
@@ -47,31 +51,8 @@ Mode = Literal["off", "smoke", "on"]
 QualityMode = Literal["off", "advise", "fail"]
 #: How many questions each side is asked unless an option says otherwise.
 _QUESTIONS = 64
-#: With fewer nothing can be decided: see gates.design.
-_FEWEST_PAIRS = 4
-#: The false-alarm rate of all gates of a session together.
-FAMILY_ALPHA = 0.01
-#: Of that, what comparisons with a named release may use: they come on top of those of pull
-#: requests, night after night.
-ANCHOR_SHARE = 0.1
-#: With fewer launches nothing can be said of their noise: see gates.noise.
-_FEWEST_TO_CALIBRATE = 6
 #: Exports that write several files into a directory.
 _INTO_DIRECTORIES = ("otava", "llmd")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
-    """A part of the suite: ``given`` by the user, ``nodeid`` as pytest names it, "" for all."""
-
-    given: str
-    nodeid: str
-
-    def covers(self, nodeid: str) -> bool:
-        """Whether a test is in it: below the directory, in the file or class, of any parameters."""
-        if not self.nodeid or nodeid == self.nodeid:
-            return True
-        return nodeid.startswith(tuple(self.nodeid + end for end in ("/", "::", "[")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +70,8 @@ class Settings:
     is the git ref whose limits count; ``anchor`` is the release that comparisons go on with night
     by night; ``declarations`` is where another process of ours wants to read what is declared.
     ``hosts`` are the nodes that servers are spread over, this one first, and ``node_command``
-    reaches the others. ``ray`` is the cluster whose nodes ask, instead of this machine.
+    reaches the others. ``ray`` is the cluster whose nodes ask, instead of this machine; ``bind`` is
+    the address of this machine that servers listen on.
     ``health`` says when a run is not the server's; ``prices`` is what accelerators cost.
     ``quality`` says what becomes of servers that do not say the same, ``questions`` is what each of
     them is to answer. ``exports`` are kinds and paths of other formats, ``markdown`` is where the
@@ -112,6 +94,7 @@ class Settings:
     server_timeout_s: float | None
     client_processes: int | None
     ray: RayOptions | None = None
+    bind: str = LOOPBACK
     pin: bool = True
     urls: Mapping[str, str] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
@@ -177,7 +160,8 @@ class Settings:
         """Raises :class:`~pytest_llmperf.errors.UsageMistake` naming option, value and remedy."""
         check_options(config)
         option = config.getoption
-        calibrating = _calibrating(config)
+        calibrating = calibration(config)
+        one_of = shard(option("llmperf_shard"))
         return cls(
             mode=_mode(option("llmperf") or config.getini("llmperf")),
             report=_path(config, option("llmperf_report")),
@@ -192,17 +176,18 @@ class Settings:
             hosts=hosts(config),
             node_command=node_command(config),
             server_timeout_s=timeout(option("llmperf_server_timeout")),
-            client_processes=_processes(option("llmperf_client_processes")),
+            client_processes=processes(option("llmperf_client_processes")),
             ray=ray_options(config),
-            pin=_pin(option("llmperf_pin") or config.getini("llmperf_pin")),
+            bind=bind(config),
+            pin=pinning(option("llmperf_pin") or config.getini("llmperf_pin")),
             urls=urls(option("llmperf_url")),
             models=pairs_of_words(option("llmperf_model"), "--llmperf-model", key_optional=False),
             log_dir=_path(config, option("llmperf_log_dir")),
             cache_dir=_cache_dir(config),
             lock_dir=_path(config, option("llmperf_lock_dir")),
-            family=_family(config),
+            family=family(config),
             reference=reference_options(config),
-            pairs=_pairs_of_launches(config),
+            pairs=pairs_of_launches(config),
             budget_s=budget(option("llmperf_budget")),
             compare_with_itself=bool(option("llmperf_aa")),
             side_by_side=bool(option("llmperf_side_by_side")),
@@ -210,11 +195,11 @@ class Settings:
             store=str(option("llmperf_store") or config.getini("llmperf_store")),
             limits_from=option("llmperf_limits_from"),
             declarations=_path(config, option("llmperf_declarations")),
-            require=_require(config),
+            require=required_scopes(config),
             update_baseline=bool(option("llmperf_update_baseline")),
-            anchor=_anchor(config),
-            family_alpha=_family_alpha(config),
-            shard=shard(option("llmperf_shard")),
+            anchor=anchor(config),
+            family_alpha=family_alpha(config, one_of),
+            shard=one_of,
             health=_health(config),
             prices=_prices(config),
             quality=option("llmperf_quality") or "advise",
@@ -234,125 +219,20 @@ def _mode(text: str) -> Mode:
     return cast("Mode", text)
 
 
-def _require(config: pytest.Config) -> tuple[Scope, ...]:
-    given: list[str] = config.getoption("llmperf_require")
-    if not given:
-        return ()
-    mode = config.getoption("llmperf") or config.getini("llmperf")
-    calibrating = config.getoption("llmperf_calibrate") is not None
-    if mode != "on" or calibrating:
-        said = "--llmperf-calibrate" if calibrating else f"--llmperf={mode}"
-        raise UsageMistake(
-            f"--llmperf-require {given[0]} asks for decided gates, and {said} judges nothing; "
-            "leave one of the two out."
-        )
-    return tuple(_scope(config, each) for each in given)
-
-
-def _scope(config: pytest.Config, given: str) -> Scope:
-    file, found, inside = given.partition("::")
-    path = Path(os.path.normpath(config.invocation_params.dir / file))
-    if not is_there(path):
-        raise UsageMistake(
-            f"--llmperf-require {given}: there is no {path}; name a file or a directory of the "
-            "suite, or a test in it as pytest does, tests/test_speed.py::test_chat."
-        )
-    relative = Path(os.path.relpath(path, config.rootpath)).as_posix()
-    return Scope(given=given, nodeid=("" if relative == "." else relative) + found + inside)
-
-
-def _pin(text: str) -> bool:
-    if text not in PIN:
-        raise UsageMistake(f"ini value llmperf_pin = {text!r}: expected auto or off.")
-    return text == "auto"
-
-
-def _processes(asked: int | None) -> int | None:
-    if asked is not None and asked < 1:
-        raise UsageMistake(
-            f"--llmperf-client-processes={asked}: expected a whole number of at least 1."
-        )
-    return asked
-
-
-def _family(config: pytest.Config) -> int:
-    text = config.getini("llmperf_family")
-    if not str(text).isdecimal():
-        raise UsageMistake(
-            f"ini value llmperf_family = {text!r}: expected a number of gates, or 0 to count."
-        )
-    return int(text)
-
-
-def _family_alpha(config: pytest.Config) -> float:
-    alpha = FAMILY_ALPHA * (1.0 if config.getoption("llmperf_anchor") is None else ANCHOR_SHARE)
-    one_of = shard(config.getoption("llmperf_shard"))
-    return alpha / one_of.of if one_of else alpha
-
-
-def _calibrating(config: pytest.Config) -> int | None:
-    """Launches of each server in a calibration."""
-    launches: int | None = config.getoption("llmperf_calibrate")
-    if launches is None:
-        return None
-    if launches < _FEWEST_TO_CALIBRATE or launches % 2:
-        raise UsageMistake(
-            f"--llmperf-calibrate={launches}: expected an even number of at least "
-            f"{_FEWEST_TO_CALIBRATE} launches; neighbours make pairs."
-        )
-    if not (config.getoption("llmperf_store") or config.getini("llmperf_store")):
-        raise UsageMistake(
-            "--llmperf-calibrate remembers what it finds; say where with --llmperf-store DIRECTORY."
-        )
-    return launches
-
-
 def _questions(config: pytest.Config) -> tuple[Question, ...]:
     path = _path(config, config.getoption("llmperf_gsm8k"))
-    count: int | None = config.getoption("llmperf_gsm8k_questions")
-    if count is not None and count < 1:
-        raise UsageMistake(
-            f"--llmperf-gsm8k-questions={count}: expected a whole number of at least 1."
-        )
+    given: int | None = config.getoption("llmperf_gsm8k_questions")
+    said = f"--llmperf-gsm8k-questions={given}"
+    number = _QUESTIONS if given is None else at_least_one(str(given), said)
     if path is None:
-        if count is not None:
-            raise UsageMistake(
-                f"--llmperf-gsm8k-questions={count}: name the file of questions with "
-                "--llmperf-gsm8k FILE."
-            )
+        if given is not None:
+            raise UsageMistake(f"{said}: name the file of questions with --llmperf-gsm8k FILE.")
         return ()
     if config.getoption("llmperf_quality") == "off":
         raise UsageMistake(
             "--llmperf-gsm8k asks for what --llmperf-quality=off leaves out; drop one of them."
         )
-    return read_questions(path, _QUESTIONS if count is None else count)
-
-
-def _pairs_of_launches(config: pytest.Config) -> int:
-    pairs = count(config, "llmperf_pairs")
-    if pairs < _FEWEST_PAIRS or pairs % 2:
-        raise UsageMistake(
-            f"--llmperf-pairs={pairs}: expected an even number of at least {_FEWEST_PAIRS}; "
-            "launches alternate in blocks of two pairs."
-        )
-    return pairs
-
-
-def _anchor(config: pytest.Config) -> str | None:
-    release: str | None = config.getoption("llmperf_anchor")
-    if release is None:
-        return None
-    said = f"--llmperf-anchor={release}"
-    if not release.strip():
-        raise UsageMistake("--llmperf-anchor is empty: name the release, such as v1.4.0.")
-    if not (config.getoption("llmperf_store") or config.getini("llmperf_store")):
-        raise UsageMistake(
-            f"{said}: its pairs are kept from session to session; say where with --llmperf-store."
-        )
-    if config.getoption("llmperf_aa") or config.getoption("llmperf_calibrate") is not None:
-        other = "--llmperf-aa" if config.getoption("llmperf_aa") else "--llmperf-calibrate"
-        raise UsageMistake(f"{said} judges a change and {other} looks at noise; give one of them.")
-    return release.strip()
+    return read_questions(path, number)
 
 
 def _health(config: pytest.Config) -> HealthBounds:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import gc
 import os
 import secrets
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import psutil
 import pytest
 
-from pytest_llmperf import clock
+from patience import PATIENT
+from processes import command, marked, until
 
 pytest_plugins = ["pytester"]
+
+# Benchmarks and tools are no part of the package: found in the checkout, behind what is installed.
+sys.path.append(str(Path(__file__).parents[1]))
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("any-machine", deadline=None)
@@ -23,12 +29,6 @@ hypothesis.settings.load_profile("any-machine")
 STARTED_BY = "LLMPERF_TESTS_STARTED_BY"
 #: Python's own, which end with the process that needed them.
 HELPERS = ("resource_tracker", "forkserver")
-PATIENCE_S = 20.0
-CLIENT_BOUNDS = (
-    *("llmperf_client_cpu", "llmperf_client_lag", "llmperf_client_send_delay"),
-    *("llmperf_client_delivered", "llmperf_client_in_flight", "llmperf_client_clock"),
-    *("llmperf_client_silence", "llmperf_max_drift"),
-)
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def busy_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         return
     if "pytester" in request.fixturenames:
         request.getfixturevalue("pytester")  # it begins by forgetting the variable
-    monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-o {name}=off" for name in CLIENT_BOUNDS))
+    monkeypatch.setenv("PYTEST_ADDOPTS", PATIENT)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -58,9 +58,8 @@ def _nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(STARTED_BY, mark)
         yield
-    deadline = clock.Deadline(PATIENCE_S)
-    while (left := running(mark)) and not deadline.passed:
-        clock.sleep(0.1)
+    until(lambda: not running(mark))
+    left = running(mark)
     gc.collect()
     us = psutil.Process()
     locked = [each.path for each in us.open_files() if each.path.endswith(".lock")]
@@ -87,11 +86,5 @@ def of_rerunfailures() -> set[tuple[str, int]]:
 
 def running(mark: str) -> list[str]:
     """Commands of processes that carry the mark."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(STARTED_BY) == mark:
-                found.append(" ".join(process.cmdline()))
-        except psutil.Error:
-            continue  # gone meanwhile, or somebody else's
+    found = (command(process) for process in marked(STARTED_BY, mark))
     return [each for each in found if not any(helper in each for helper in HELPERS)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from importlib.metadata import version
 
+from pytest_llmperf.load.child import Processes
 from pytest_llmperf.load.client import LoadClient, Target
 from pytest_llmperf.metrics.summary import reduce_pass
 from pytest_llmperf.records import Api, Pass, Run, Workload
@@ -47,7 +48,7 @@ def _carry_out(load: Load, options: list[str]) -> Seen:
     api: Api = "completions" if "completions" in options else "chat"
     asked = workload(load, api)
     target = Target(url=load.url, model=load.model, api_fields={"ignore_eos": True})
-    with LoadClient(target, cores=(load.core,)) as client:
+    with LoadClient(target, crew=Processes((load.core,))) as client:
         client.prepare(asked)
         result = client.measure(asked, load.seed)
     good = tuple(record for record in result.records if record.ok)

@@ -13,6 +13,7 @@ from typing import Literal, Self
 
 from benchmarks.clients.base import Load, Seen
 from pytest_llmperf import clock
+from pytest_llmperf.load.child import Processes
 from pytest_llmperf.load.client import LoadClient
 from pytest_llmperf.load.compose.asking import UsageLevel
 from pytest_llmperf.load.messages import Learnt, Prepare, Prepared, Ready
@@ -208,7 +209,7 @@ def _ours(live: Live, size: Size, manner: Peer | None = None) -> Iterator[_Ours]
         runs=1,
         api=manner.api if manner else "chat",
     )
-    with LoadClient(target, cores=(size.core,)) as client:
+    with LoadClient(target, crew=Processes((size.core,))) as client:
         client.prepare(workload)
         if manner is not None:
             _ask_usage(client, workload, manner.usage)

@@ -7,6 +7,7 @@ out=${OUT:-out} store=${STORE:-perf}
 kinds=(newer older)
 
 mkdir -p "$out"
+rm -f "$out"/fleet.{json,html}
 reports=()
 for at in "${!kinds[@]}"; do
   kind=${kinds[at]}
@@ -16,7 +17,14 @@ for at in "${!kinds[@]}"; do
     --llmperf-store "$store" --llmperf-report "$out/$kind.json" "$@" || true
   if [ -s "$out/$kind.json" ]; then reports+=("$out/$kind.json"); fi
 done
+if [ "${#reports[@]}" = 0 ]; then
+  echo "no session left a report, so there is no verdict" >&2
+  exit 11
+fi
 status=0
 pytest-llmperf merge "${reports[@]}" -o "$out/fleet.json" --require . || status=$?
-pytest-llmperf report "$out/fleet.json" -o "$out/fleet.html"
+# Reports that cannot be merged leave no file, and then there is no page to make of it.
+if [ -s "$out/fleet.json" ]; then
+  pytest-llmperf report "$out/fleet.json" -o "$out/fleet.html" || status=$((status ? status : $?))
+fi
 exit "$status"

@@ -24,7 +24,6 @@ from .words import (
     command,
     count,
     interval_text,
-    level_text,
     percent,
     table,
     value_text,
@@ -316,7 +315,7 @@ def _section(pair: Pair, rows: Sequence[Row], hidden: int, confidence: float) ->
     yield f"{pair.before.title}, {launches} launches" + " (SIMULATED)" * pair.after.simulated
     if changed := told(differences(pair.after.subject, pair.before.subject)):
         yield f"  changed: {'; '.join(changed)}"
-    headers = ["metric", "A", "B", "change", level_text(confidence), ""]
+    headers = ["metric", "A", "B", "change", units.confidence_text(1 - confidence), ""]
     yield from table([_cells(row) for row in rows], headers, right=",".join(headers[1:5]))
     if hidden:
         yield f"{count(hidden, 'other metric')} without a change beyond noise; --all shows them."
@@ -362,7 +361,7 @@ def _conclusion(
             "interval (two is the least, and makes a wide one)."
         )
     of = f"of {count(len(gated), 'gated row')}"
-    at = f"at {level_text(confidence)} each"
+    at = f"at {units.confidence_text(1 - confidence)} each"
     if worse:
         return [
             f"worse: {len(worse)} {of} beyond noise, {at}: {', '.join(worse)}.",

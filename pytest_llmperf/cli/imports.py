@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         tool_version=metadata.version("pytest-llmperf"),
     )
     _check_makes_sense(document, arguments.files)
-    write_report(document, arguments.output)
+    write_report(document, arguments.output, option="-o")
     for note in document["foreign"]["notes"]:
         print(note)
     print(f"{arguments.output}: {count(len(document['measurements']), 'load')}")

@@ -11,7 +11,7 @@ from typing import Any
 from pytest_llmperf.errors import LlmPerfError
 
 from .reports import Document, load
-from .words import Commands, command
+from .words import Commands, command, count
 
 _MORE = """\
 For a suite that is spread over machines, or that runs on several kinds of accelerator: each session
@@ -24,7 +24,8 @@ exit status: that of one session with all these tests
   10  only gates failed
   11  something broke, was not measured, is required and missing, or a shard has no report
    1  a test failed for a reason of its own, or the reports cannot be merged (nothing is written)
-   2  a session was interrupted, or a wrong command line; 3, 4, 5 as pytest's own"""
+   2  a session was interrupted, or a wrong command line; 3, 4, 5 as pytest's own
+any other is that of a session which pytest, a plugin or a test ended so"""
 
 
 def add_to(commands: Commands) -> None:
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         version=metadata.version("pytest-llmperf"),
     )
     write_report(document, output, option="-o")
-    for line in (*summary_lines(document), *_closing(document), str(output)):
+    for line in (*summary_lines(document), *told_sessions(document), str(output)):
         print(line)
     return int(document["exit_status"])
 
@@ -90,15 +91,22 @@ def _scope(given: str) -> str:
     return "" if given in (".", "./") else given.removeprefix("./").rstrip("/")
 
 
-def _closing(document: Document) -> Iterator[str]:
+def told_sessions(document: Document) -> Iterator[str]:
     """Which sessions these are, then the verdict, then what to know and what went wrong."""
     from pytest_llmperf.report.brief import closing_lines
-    from pytest_llmperf.report.merged import title_of
+    from pytest_llmperf.report.columns import inert_report
+    from pytest_llmperf.report.session_facts import title_of
 
+    document = inert_report(document)
     parts: Sequence[Any] = document["merged"]["parts"]
     yield ""
-    yield f"merged from {len(parts)} session{'s' * (len(parts) > 1)}:"
-    yield from (f"  {title_of(part)}" for part in parts)
+    yield f"merged from {count(len(parts), 'session')}:"
+    yield from (f"  {_on_one_line(title_of(part))}" for part in parts)
     yield from closing_lines(document)
-    yield from (f"NOTE: {note}" for note in document["merged"]["notes"])
-    yield from (f"ERROR: {problem}" for problem in document["problems"])
+    yield from (f"NOTE: {_on_one_line(note)}" for note in document["merged"]["notes"])
+    yield from (f"ERROR: {_on_one_line(problem)}" for problem in document["problems"])
+
+
+def _on_one_line(text: str) -> str:
+    """What begins a line of its own may be a command to who reads the log."""
+    return " ".join(text.split())

@@ -6,8 +6,9 @@ a terminal's cursor, change its title, or turn the direction of a text around.
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Any, TextIO
+
+from pytest_llmperf.inert import MARK, disobeyed, is_unseen
 
 
 class Plain:
@@ -27,17 +28,11 @@ class Plain:
 
 def plain(text: str, encoding: str = "utf-8") -> str:
     """``text`` with a mark in place of each character that does not print, or that ``encoding``
-    does not have."""
+    does not have, and nothing that a CI service would take for a command."""
     if not (text.isascii() and text.isprintable()):
         text = "".join(map(_shown, text))
-    return text.encode(encoding, "replace").decode(encoding)
+    return disobeyed(text.encode(encoding, "replace").decode(encoding))
 
 
 def _shown(character: str) -> str:
-    if character in "\n\t":
-        return character
-    return "\ufffd" if unicodedata.category(character) in _UNSEEN else character
-
-
-#: Controls, directions and other marks without a shape, halves of pairs; separators of lines.
-_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+    return MARK if character not in "\n\t" and is_unseen(character) else character

@@ -24,7 +24,6 @@ from .words import (
     command,
     count,
     interval_text,
-    level_text,
     percent,
     value_text,
 )
@@ -204,7 +203,8 @@ def _verdict(trend: Trend, confidence: float) -> str:
     if found is None:
         return "no session newer than the accepted level has a figure of it"
     of = f"{count(found.n_after, 'session')} against {found.n_before} accepted"
-    figures = f"{percent(found.change)}, {level_text(confidence)} CI {interval_text(found)}, {of}"
+    sure = units.confidence_text(1 - confidence)
+    figures = f"{percent(found.change)}, {sure} CI {interval_text(found)}, {of}"
     return {
         "worse": f"WORSE than the accepted level: {figures}",
         "better": f"better than the accepted level: {figures}",

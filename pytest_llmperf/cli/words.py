@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.gates.compare import Difference
-from pytest_llmperf.metrics.units import format_number, format_value
+from pytest_llmperf.metrics.units import format_value
+from pytest_llmperf.report import words
+from pytest_llmperf.report.words import count as count
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -52,12 +54,8 @@ def table(rows: Sequence[Sequence[str]], headers: Sequence[str], *, right: str =
 
 
 def percent(fraction: float | None, *, signed: bool = True) -> str:
-    """A fraction as people read it; "-" where there is none."""
-    if fraction is None:
-        return "-"
-    rounded = round(fraction * 100, 2)
-    plus = "+" if signed and rounded > 0 else ""
-    return f"{plus}{format_number(rounded + 0.0, digits=3)} %"
+    """A change as people read it; "-" where there is none."""
+    return words.percent(fraction, signed=signed)
 
 
 def value_text(value: float | None, unit: str) -> str:
@@ -72,17 +70,3 @@ def interval_text(difference: Difference) -> str:
         return "-"
     low, high = (f"{100 * end:+.1f}" for end in (difference.low, difference.high))
     return f"{low}..{high} %"
-
-
-def level_text(confidence: float) -> str:
-    """A confidence, never rounded up to what it is not: "99 %", "99.66 %", "99.995 %"."""
-    digits = max(0, math.ceil(-math.log10(1 - confidence) - 1e-9) - 1)
-    scale = 10.0**digits
-    return (
-        f"{math.floor(100 * confidence * scale + 1e-6) / scale:.{digits}f}".rstrip("0").rstrip(".")
-        + " %"
-    )
-
-
-def count(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_llmperf import clock
 
-from .member import Member
+from .member import Member, said_by
 
 #: For a process to be started and to have made its thing: drivers of accelerators take their time.
 START_S = 60.0
@@ -17,12 +17,11 @@ _KEPT = "agents"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """What the agent on a node answered, asked at ``asked_ns`` and heard at ``heard_ns`` of our
-    clock; ``missing`` says why it did not, in words."""
+    """What the agent on a node answered, heard at ``heard_ns`` of our clock; ``missing`` says why
+    it did not, in words."""
 
     node: str
     value: Any = None
-    asked_ns: int = 0
     heard_ns: int = 0
     missing: str = ""
 
@@ -38,11 +37,12 @@ class _Agent:
 
 
 @dataclass(slots=True)
-class _Hired:
+class _Asked:
+    """An agent, and the answer that it owes."""
+
     node: str
     actor: Any
     pending: Any = None
-    asked_ns: int = 0
 
 
 def start(
@@ -50,25 +50,16 @@ def start(
 ) -> tuple[Said, ...]:
     """Have ``make(*args)`` called on each of ``nodes``, by their ids; what its ``found()`` says
     there. It takes no processors from those who serve. Agents that could not start are none."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    remote = ray.remote(_Agent)
-    hired = [
-        _Hired(
+    started = [
+        _Asked(
             node=node,
-            actor=remote.options(
-                name=member.name("agent", node[:8]),
-                num_cpus=0,
-                max_restarts=0,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-            ).remote(make, args),
+            actor=member.actor_on(node, _Agent, "agent", node[:8], cpus=0).remote(make, args),
         )
         for node in nodes
     ]
-    member.kept[_KEPT] = hired
-    said = _all(hired, "found", START_S)
-    member.kept[_KEPT] = [one for one, told in zip(hired, said, strict=True) if not told.missing]
+    member.kept[_KEPT] = started
+    said = _all(started, "found", START_S)
+    member.kept[_KEPT] = [one for one, told in zip(started, said, strict=True) if not told.missing]
     return said
 
 
@@ -78,15 +69,15 @@ def ask(member: Member, method: str, seconds: float) -> tuple[Said, ...]:
     return _all(member.kept.get(_KEPT, []), method, seconds)
 
 
-def _all(hired: Sequence[_Hired], method: str, seconds: float) -> tuple[Said, ...]:
+def _all(agents: Sequence[_Asked], method: str, seconds: float) -> tuple[Said, ...]:
     import ray
 
-    late = {one.node for one in hired if one.pending is not None and not _over(one)}
-    for one in hired:
+    late = {one.node for one in agents if one.pending is not None and not _over(one)}
+    for one in agents:
         if one.node not in late:
-            one.pending, one.asked_ns = one.actor.do.remote(method), clock.now_ns()
+            one.pending = one.actor.do.remote(method)
     deadline = clock.Deadline(seconds)
-    waiting = {one.pending: one for one in hired if one.node not in late}
+    waiting = {one.pending: one for one in agents if one.node not in late}
     said = {node: Said(node=node, missing="it has not answered yet") for node in late}
     while waiting:
         done, _ = ray.wait(list(waiting), num_returns=1, timeout=deadline.left)
@@ -96,11 +87,11 @@ def _all(hired: Sequence[_Hired], method: str, seconds: float) -> tuple[Said, ..
         said[one.node] = _heard(one)
     for one in waiting.values():
         missing = f"it did not answer within {seconds:g} s"
-        said[one.node] = Said(node=one.node, asked_ns=one.asked_ns, missing=missing)
-    return tuple(said[one.node] for one in hired)
+        said[one.node] = Said(node=one.node, missing=missing)
+    return tuple(said[one.node] for one in agents)
 
 
-def _over(one: _Hired) -> bool:
+def _over(one: _Asked) -> bool:
     """Whether what was asked before has been answered meanwhile."""
     import ray
 
@@ -110,7 +101,7 @@ def _over(one: _Hired) -> bool:
     return True
 
 
-def _heard(one: _Hired) -> Said:
+def _heard(one: _Asked) -> Said:
     import ray
     from ray.exceptions import RayError
 
@@ -119,11 +110,5 @@ def _heard(one: _Hired) -> Said:
     try:
         value = ray.get(reference)
     except (RayError, ImportError) as error:
-        return Said(node=one.node, asked_ns=one.asked_ns, missing=_short(error))
-    return Said(node=one.node, value=value, asked_ns=one.asked_ns, heard_ns=heard_ns)
-
-
-def _short(error: Exception) -> str:
-    """The last line of what was raised there, which says most: above it is how it came to that."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+        return Said(node=one.node, missing=said_by(error))
+    return Said(node=one.node, value=value, heard_ns=heard_ns)

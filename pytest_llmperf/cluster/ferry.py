@@ -39,7 +39,7 @@ from pytest_llmperf.load.messages import (
 )
 from pytest_llmperf.load.read.reading import RequestRow
 from pytest_llmperf.load.read.rows import read_rows, write_rows
-from pytest_llmperf.load.read.spill import SpillReader, SpillWriter
+from pytest_llmperf.load.read.spill import SpillReader, SpillWriter, aligned_end
 from pytest_llmperf.records import Chunks, Workload
 
 #: How long a worker may keep a question for news, if there are none.
@@ -49,7 +49,6 @@ LOST_S = 20.0
 _BEATS = 16
 #: Small against the object stores that nodes have.
 _PIECE_BYTES = 4 * 2**20
-_ALIGNMENT = 8
 
 
 class Unheard(Exception):
@@ -85,6 +84,11 @@ class Ferry:
             self._say_at_last(f"the load's worker on {self._node} is lost: {why}")
         except (BrokenPipeError, ConnectionResetError, _HungUp):
             return
+        except Exception as error:  # whatever it is, who waits for the worker must hear of it
+            self._say_at_last(
+                f"what brings us news of the load's worker on {self._node} has failed: "
+                f"{type(error).__name__}: {error}"
+            )
 
     def _say_at_last(self, text: str) -> None:
         try:
@@ -207,7 +211,7 @@ class Ferry:
 
     def settle(self, finished: Finished, alignment: Alignment) -> Finished:
         """A copy of it, behind all that is in our file already."""
-        begins = -(-os.fstat(self._spill).st_size // _ALIGNMENT) * _ALIGNMENT
+        begins = aligned_end(self._spill)
         base = finished.spilled_at - begins
         self._fetch(finished.spilled_at, finished.rows_at, self._spill, begins)
         with tempfile.TemporaryFile() as aside:

@@ -8,13 +8,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from importlib.util import find_spec
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from pytest_llmperf import clock
-from pytest_llmperf.errors import ClusterError, UsageMistake
+from pytest_llmperf.engines.over_ray import check_installed
+from pytest_llmperf.errors import ClusterError
+from pytest_llmperf.reading import end_of
 
 from .messages import Answer, Ask, ClusterNode, Join, Joined, Refused
 from .reasons import why_not_joined
@@ -27,55 +30,30 @@ CONNECT_S = 10.0
 #: To leave, and to be gone.
 LEAVE_TIMEOUT_S = 10.0
 _SAID_LINES = 15
-_ALONE = "local"
 
 P = ParamSpec("P")
 Returned = TypeVar("Returned")
-
-
-def check_address(address: str, said: str) -> str:
-    """``address`` as it may be given: "auto" or HOST:PORT of the cluster's head. ``said`` begins
-    the message of the :class:`~pytest_llmperf.errors.UsageMistake` that is raised else."""
-    host, colon, port = address.rpartition(":")
-    if address == "auto" or (colon and host and port.isdecimal() and "://" not in address):
-        return address
-    hint = ""
-    if address == _ALONE or not address:
-        hint = " (no cluster is ever started here)"
-    if "://" in address:
-        hint = " (Ray's client and its dashboard are no way to join; this machine must be a node)"
-    raise UsageMistake(
-        f'{said}: expected "auto", or HOST:PORT of the head of a Ray cluster that runs '
-        f"already{hint}."
-    )
-
-
-def check_installed(said: str) -> None:
-    """Raise :class:`~pytest_llmperf.errors.UsageMistake` where Ray cannot be imported."""
-    if find_spec("ray") is None:
-        raise UsageMistake(
-            f"{said}: Ray is not installed here; install pytest-llmperf[ray], in the version that "
-            "the cluster runs."
-        )
 
 
 class Cluster:
     """A cluster as a child process sees it that joined it; made by :meth:`join`.
 
     ``session`` is part of every name that we leave in the cluster, ``address`` that of its head,
-    as it was found. One call is answered at a time: who must not wait for another joins for
-    himself. Every method raises :class:`~pytest_llmperf.errors.ClusterError` where the cluster or
-    the child is gone, or does not answer in time.
+    as it was found. Threads may share it: one call is answered at a time, and who must not wait for
+    another joins for himself. Every method raises :class:`~pytest_llmperf.errors.ClusterError`
+    where the cluster or the child is gone, or does not answer in time.
     """
 
-    def __init__(self, session: str, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float) -> None:
         ours, its = Pipe()
-        self.session = session
+        self.session = secrets.token_hex(4)
         self.address = ""
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._connection: Connection[Any, Any] = ours
         self._owner = os.getpid()
         self._timeout_s = timeout_s
+        self._asking = threading.Lock()
+        self._owed = 0
         try:
             self._process = subprocess.Popen(
                 _command(its.fileno()),
@@ -95,36 +73,26 @@ class Cluster:
             its.close()
 
     @classmethod
-    def join(
-        cls,
-        address: str,
-        *,
-        session: str | None = None,
-        package: bool = False,
-        timeout_s: float = JOIN_TIMEOUT_S,
-    ) -> Self:
+    def join(cls, address: str, *, timeout_s: float = JOIN_TIMEOUT_S) -> Self:
         """Join the cluster at ``address``, "auto" or HOST:PORT.
 
-        With ``package`` the workers of the calls' actors get this package from here, so that they
-        run the very same code; what it imports they must have. Raises UsageMistake where Ray is
-        not installed, and ClusterError with one sentence where the cluster cannot be joined.
+        The workers of the calls' actors get this package from here, so that they run the very same
+        code; what it imports they must have. Raises UsageMistake where Ray is not installed, and
+        ClusterError with one sentence where the cluster cannot be joined.
         """
         check_installed(f"the Ray cluster at {address}")
         _check_answers(address)
-        cluster = cls(session or secrets.token_hex(4), timeout_s)
+        cluster = cls(timeout_s)
         try:
-            cluster._join(address, package)
+            cluster._join(address)
         except BaseException:
             cluster.close()
             raise
         return cluster
 
-    def _join(self, address: str, package: bool) -> None:
+    def _join(self, address: str) -> None:
         self.address = address
-        told = self._exchange(
-            Join(address=address, session=self.session, package=package),
-            self._timeout_s,
-        )
+        told = self._exchange(Join(address=address, session=self.session), self._timeout_s)
         if isinstance(told, Refused):
             raise why_not_joined(address, told.kind, told.text)
         assert isinstance(told, Joined)  # noqa: S101 - a child says nothing else
@@ -135,11 +103,6 @@ class Cluster:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def pid(self) -> int:
-        """Of the child, which is a driver of Ray."""
-        return self._process.pid
 
     def call(
         self,
@@ -183,11 +146,12 @@ class Cluster:
 
     def said(self) -> tuple[str, ...]:
         """The last lines that Ray and the child printed."""
-        if self._said.closed:
-            return ()
-        self._said.seek(0)
-        lines = self._said.read().decode("utf-8", "replace").splitlines()
-        return tuple(lines[-_SAID_LINES:])
+        return () if self._said.closed else tuple(end_of(self._said).splitlines()[-_SAID_LINES:])
+
+    @property
+    def left(self) -> bool:
+        """Whether nothing can be asked any more: it was left, or lost."""
+        return self._connection.closed
 
     def close(self) -> None:
         """Leave the cluster: what the child held there ends with it. Harmless when called again,
@@ -203,24 +167,44 @@ class Cluster:
         self._said.close()
 
     def _exchange(self, message: object, timeout_s: float) -> object:
-        if self._connection.closed:
-            raise ClusterError(f"the Ray cluster at {self.address} was left before")
-        try:
-            self._connection.send(message)
+        """The answer to ``message``. Answers that nobody has waited for, since something was raised
+        here meanwhile, come before it and are thrown away."""
+        with self._asking:
+            if self.left:
+                raise ClusterError(f"the Ray cluster at {self.address} was left before")
             deadline = clock.Deadline(timeout_s)
-            if self._connection.poll(deadline.left):
-                return self._connection.recv()
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise self._gone() from None
-        said = self.said()
-        # It would answer this question when the next one is asked.
-        self._process.kill()
-        self.close()
+            with self._whole():
+                self._connection.send(message)
+                self._owed += 1
+            while self._connection.poll(deadline.left):
+                with self._whole():
+                    answer = self._connection.recv()
+                    self._owed -= 1
+                if not self._owed:
+                    return answer
+            said = self.said()
+            self._end()
         raise ClusterError(
             f"the Ray cluster at {self.address} did not answer within {timeout_s:g} s",
             remedy="see with `ray status` whether its head is up and reachable from here",
             log_tail=said,
         )
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """A message that is interrupted halfway leaves nothing that makes sense."""
+        try:
+            yield
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            raise self._gone() from None
+        except BaseException:
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        """Leave without waiting: the child is at something that nobody wants any more."""
+        self._process.kill()
+        self.close()
 
     def _gone(self) -> ClusterError:
         try:

@@ -8,6 +8,7 @@ belongs to its job.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from dataclasses import dataclass, field
@@ -23,6 +24,10 @@ from .messages import Answer, Ask, Join, Joined, Refused
 PREFIX = "llmperf"
 #: Leaving tells the cluster at once what it would else find out; it must not hold anybody up.
 _LEAVE_S = 5.0
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+#: Where Ray begins to tell in which call of which process it happened (``RayTaskError``, 2.60).
+_WHERE = re.compile(r",?\s*ray::")
+_LONGEST = 600
 
 
 @dataclass(slots=True)
@@ -33,14 +38,23 @@ class Member:
     address: str
     kept: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def namespace(self) -> str:
-        """Of every named thing that we make."""
-        return f"{PREFIX}-{self.session}"
-
     def name(self, *parts: object) -> str:
         """A name for an actor or a placement group, by which it is known as ours."""
         return "-".join([PREFIX, self.session, *map(str, parts)])
+
+    def actor_on(self, node: str, kind: type, *parts: object, cpus: int, **more: Any) -> Any:
+        """What makes an actor of ``kind`` on a node, by its id, called :meth:`name` of ``parts``:
+        its ``remote`` takes the arguments. ``more`` are options of Ray's."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        return ray.remote(kind).options(
+            name=self.name(*parts),
+            num_cpus=cpus,
+            max_restarts=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+            **more,
+        )
 
 
 def join(asked: Join) -> Member:
@@ -53,7 +67,7 @@ def join(asked: Join) -> Member:
     context = ray.init(
         address=asked.address,
         namespace=f"{PREFIX}-{asked.session}",
-        runtime_env=package_environment() if asked.package else None,
+        runtime_env=package_environment(),
         log_to_driver=True,
         configure_logging=True,
     )
@@ -63,6 +77,17 @@ def join(asked: Join) -> Member:
 def package_environment() -> dict[str, Any]:
     """The runtime environment whose workers import this package from a copy of ours."""
     return {"py_modules": [str(Path(__file__).parents[1])]}
+
+
+def said_by(error: Exception) -> str:
+    """What an error says in short. Ray's go on over many lines: how it came to it stands between
+    what happened, which is the first, and why, which is the last."""
+    lines = [" ".join(_COLOURS.sub("", line).split()) for line in str(error).splitlines()]
+    told = [line for line in lines if line]
+    first, last = (_WHERE.split(told[0])[0], told[-1]) if told else ("", type(error).__name__)
+    parts = [part for part in dict.fromkeys((first, last)) if part]
+    between = " " if first.endswith((".", ":")) else ": "
+    return between.join(parts)[:_LONGEST]
 
 
 def main(descriptor: int) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 class Join:
     address: str
     session: str
-    package: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +87,6 @@ class GroupSeen:
 
     id: str
     state: str
-    bundles: tuple[Mapping[str, float], ...]
     nodes: tuple[str, ...]
 
     @property

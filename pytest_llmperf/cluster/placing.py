@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 
 from pytest_llmperf.errors import UsageMistake
@@ -26,8 +28,45 @@ def named(node: ClusterNode, among: Sequence[ClusterNode]) -> str:
 
 
 def _in_turn(nodes: Sequence[ClusterNode]) -> list[ClusterNode]:
-    rounds = zip_longest(*([node] * int(node.free.get("CPU", 0)) for node in nodes))
+    rounds = zip_longest(*([node] * _free(node) for node in nodes))
     return [node for node in chain.from_iterable(rounds) if node is not None]
+
+
+def _free(node: ClusterNode) -> int:
+    return int(node.free.get("CPU", 0))
+
+
+@dataclass(slots=True)
+class Ours:
+    """The cores that workers of ours hold, and how many each node had for us. Ray takes a while to
+    say that a core is free again."""
+
+    _held: Counter[str] = field(default_factory=Counter)
+    _most: dict[str, int] = field(default_factory=dict)
+
+    def take(self, node: str) -> None:
+        """One more, on the node with this id."""
+        self._held[node] += 1
+
+    def give_back(self, node: str) -> None:
+        """One less."""
+        self._held[node] -= 1
+
+    def note(self, nodes: Iterable[ClusterNode]) -> None:
+        """How it is now, which may be more than it was."""
+        for node in nodes:
+            self._most[node.id] = max(self._had(node), self._most.get(node.id, 0))
+
+    def accept(self, nodes: Iterable[ClusterNode]) -> None:
+        """How it is now, for good: others have the rest."""
+        self._most |= {node.id: self._had(node) for node in nodes}
+
+    def _had(self, node: ClusterNode) -> int:
+        return min(_free(node) + self._held[node.id], int(node.resources.get("CPU", 0)))
+
+    def awaited(self, node: ClusterNode) -> int:
+        """How many cores it will have free."""
+        return self._most.get(node.id, 0) - self._held[node.id]
 
 
 def most(found: Sequence[ClusterNode], avoided: Collection[str]) -> int:

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import re
 
+from pytest_llmperf.engines.over_ray import NO_NODE_HERE, VERSIONS_DIFFER
 from pytest_llmperf.errors import ClusterError
 
 #: Texts of Ray 2.60's ``ray.init``: _private/worker.py, _private/services.py, _private/node.py and
 #: _private/utils.py (check_version_info).
 _REASONS = (
     (
-        r"Version mismatch.*?Ray: (?P<theirs>\S+)\s+Python: (?P<their_python>\S+).*?"
+        VERSIONS_DIFFER + r".*?Ray: (?P<theirs>\S+)\s+Python: (?P<their_python>\S+).*?"
         r"Ray: (?P<ours>\S+)\s+Python: (?P<our_python>\S+)",
         "the cluster runs Ray {theirs} on Python {their_python}, and here is Ray {ours} on Python "
         "{our_python}",
         "run the tests with the cluster's versions of both",
     ),
     (
-        r"Could not find any running Ray instance",
-        "no node of a Ray cluster runs on this machine",
-        "start one with `ray start --address=HEAD:6379`, or give the head's HOST:PORT",
-    ),
-    (
-        r"local raylet|node_ip_address|Can't find a `?node_ip|This node has an IP address",
-        "the cluster is there, but this machine is no node of it",
-        "start a node here with `ray start --address=HEAD:6379`, on which no resources need be",
+        rf"{NO_NODE_HERE.pattern}|local raylet|node_ip_address|This node has an IP address",
+        NO_NODE_HERE.cause,
+        NO_NODE_HERE.remedy,
     ),
     (
         r"Failed to connect to GCS|Unable to connect to GCS|GCS.* (?:timed out|unavailable)|"

@@ -6,12 +6,10 @@ pipe then closes.
 from __future__ import annotations
 
 import os
-import platform
 import select
 import socket
 import tempfile
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pytest_llmperf import clock
@@ -23,17 +21,15 @@ _FRAME_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a worker is. ``network`` is equal where a loopback address means the same, "" where
-    that cannot be told; ``version`` is of this package, "" where it is not installed."""
+    """Where a worker's process is. ``network`` is equal where a loopback address means the same, ""
+    where that cannot be told."""
 
     pid: int
-    host: str
     network: str
-    version: str
 
 
 class Relay:
-    """The methods that are called from afar; two at a time, :meth:`hear` being one of them."""
+    """The methods that are called from afar, also while :meth:`hear` waits for news."""
 
     def __init__(self) -> None:
         self._child = Child(None)
@@ -41,7 +37,7 @@ class Relay:
 
     def place(self) -> Place:
         """Where this is."""
-        return here(self._child.pid)
+        return Place(pid=self._child.pid, network=network())
 
     def now(self) -> int:
         """The clock that the child reads as well."""
@@ -87,17 +83,8 @@ class Relay:
         self._files.cleanup()
 
 
-def here(pid: int) -> Place:
-    """This machine, for a process with that id."""
-    try:
-        installed = version("pytest-llmperf")
-    except PackageNotFoundError:
-        installed = ""
-    return Place(pid=pid, host=platform.node(), network=_network(), version=installed)
-
-
-def _network() -> str:
-    """Names this boot of this machine, and the network namespace."""
+def network() -> str:
+    """Names this boot of this machine, and the network namespace of this process."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/net').readlink()}"

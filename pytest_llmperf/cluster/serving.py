@@ -17,7 +17,11 @@ from .state import job_labelled, nodes
 #: What an actor could not be made because of is the engine's own error, and stands in its log.
 _OWN_ERROR = "creation_task_failure_context"
 _MESSAGE = re.compile(r'error_message: "(.*?)(?:\\n|"$|" )')
+#: Why Ray ends actors (2.60, gcs_actor_manager.cc): of themselves, once their driver has; at once,
+#: where the engine asks for it because one rank has failed (vLLM's ray_executor.py, SGLang's
+#: srt/ray/engine.py), and where it shuts down.
 _LET_GO = re.compile(r"references to the actor were removed|owner has died")
+_KILLED = "killed by `ray.kill`"
 #: What SGLang 0.5.23 calls its actors, see ``srt/ray/engine.py``.
 _SGLANG = re.compile(r"_dp(?P<dp>\w+?)_pp(?P<pp>\d+)_tp(?P<tp>\d+)_pg")
 
@@ -80,7 +84,7 @@ def trouble(seen: Survey, used: Collection[str]) -> ClusterError | None:
         if node.id in {*used, *seen.used} and not node.alive:
             return _node_died(node, by_node.get(node.id, ()))
     if seen.job.over or _let_go(seen.job) or failed_to_start(seen.job):
-        return None  # where a rank raised an error, the server ends the others itself
+        return None  # the server ends the ranks itself, also where one has raised an error
     for name, actor in ranks(seen.job):
         if not actor.alive:
             return ClusterError(
@@ -92,10 +96,12 @@ def trouble(seen: Survey, used: Collection[str]) -> ClusterError | None:
 
 
 def _let_go(job: JobSeen) -> bool:
-    """Whether Ray ended all ranks because their driver did, which it finds out about later."""
-    return bool(job.actors) and all(
-        not actor.alive and _LET_GO.search(actor.died) for actor in job.actors
-    )
+    """Whether the server ended a rank, or Ray all of them because their driver ended, which it
+    finds out about later."""
+    dead = [actor for actor in job.actors if not actor.alive]
+    if any(_KILLED in actor.died for actor in dead):
+        return True
+    return 0 < len(dead) == len(job.actors) and all(_LET_GO.search(one.died) for one in dead)
 
 
 def _node_died(node: ClusterNode, names: Sequence[str]) -> ClusterError:

@@ -77,7 +77,7 @@ def _held(job: str, *, over: bool) -> JobSeen:
     return JobSeen(
         id=job,
         over=over,
-        actors=tuple(_actor(one) for one in _actors() if one.job_id.hex() == job),
+        actors=tuple(_actor(one) for one in _actors(job)),
         groups=tuple(_group(one) for one in table.values() if _made_by(one, job)),
     )
 
@@ -91,10 +91,12 @@ def _jobs() -> Iterator[Any]:
         yield gcs_pb2.JobTableData.FromString(raw)
 
 
-def _actors() -> Iterator[Any]:
+def _actors(job: str) -> Iterator[Any]:
+    import ray
     from ray.core.generated import gcs_pb2
 
-    for raw in _tables().get_actor_table(None, None):
+    # Of any state. Others' are left out before they are sent.
+    for raw in _tables().get_actor_table(ray.JobID(bytes.fromhex(job)), None):
         yield gcs_pb2.ActorTableData.FromString(raw)
 
 
@@ -132,13 +134,11 @@ def _made_by(one: Mapping[str, Any], job: str) -> bool:
 
 
 def _group(one: Mapping[str, Any]) -> GroupSeen:
-    bundles: Mapping[int, Mapping[str, float]] = one["bundles"]
     placed: Mapping[int, str] = one.get("bundles_to_node_id") or {}
     return GroupSeen(
         id=one["placement_group_id"],
         state=one["state"],
-        bundles=tuple(bundles[at] for at in sorted(bundles)),
-        nodes=tuple(placed.get(at, "") for at in sorted(bundles)),
+        nodes=tuple(placed.get(at, "") for at in sorted(one["bundles"])),
     )
 
 

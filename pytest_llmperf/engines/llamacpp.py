@@ -47,10 +47,10 @@ _RESERVED = (
     ("--models-dir", "a server has one model here, which is named with model="),
     ("--models-preset", "a server has one model here, which is named with model="),
     ("--alias", "requests use the name given with model="),
-    ("--api-key", "the server listens on the loopback address only and needs no key"),
-    ("--api-key-file", "the server listens on the loopback address only and needs no key"),
-    ("--ssl-key-file", "the server listens on the loopback address only and speaks plain HTTP"),
-    ("--ssl-cert-file", "the server listens on the loopback address only and speaks plain HTTP"),
+    ("--api-key", "requests to a server that is started here have no key"),
+    ("--api-key-file", "requests to a server that is started here have no key"),
+    ("--ssl-key-file", "requests to a server that is started here are plain HTTP"),
+    ("--ssl-cert-file", "requests to a server that is started here are plain HTTP"),
     ("--api-prefix", "requests go to the paths of the OpenAI protocol as they are"),
 )
 _SHORT = {

@@ -33,8 +33,8 @@ _RESERVED = (
     ("--server-name", "the plugin chooses the address"),
     ("--server-port", "the plugin chooses a free port"),
     ("--model-name", "requests use the name given with model="),
-    ("--api-keys", "the server listens on the loopback address only and needs no key"),
-    ("--ssl", "the server listens on the loopback address only and speaks plain HTTP"),
+    ("--api-keys", "requests to a server that is started here have no key"),
+    ("--ssl", "requests to a server that is started here are plain HTTP"),
     ("--proxy-url", "requests go to the server itself"),
 )
 

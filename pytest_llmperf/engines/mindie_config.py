@@ -31,7 +31,7 @@ _RESERVED: Mapping[str, str] = {
     "port": "the plugin chooses a free port",
     "managementPort": "the plugin chooses a free port",
     "metricsPort": "the plugin chooses a free port",
-    "httpsEnabled": "the server listens on the loopback address only and speaks plain HTTP",
+    "httpsEnabled": "requests to a server that is started here are plain HTTP",
     "modelName": "requests use the name given with model=",
     "modelWeightPath": "name the model's directory with model=",
 }

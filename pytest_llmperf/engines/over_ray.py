@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.records import FailureCause, ServerRequest
@@ -22,23 +23,44 @@ from .arguments import Flag
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 #: The name of our word in a job's metadata.
 LABEL = "pytest-llmperf"
+#: In the environment of a server: "MODULE.FUNCTION", called first in each process that Ray starts
+#: for it.
+SETUP = "PYTEST_LLMPERF_RAY_SETUP"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayFlags:
     """``over`` has the engine use Ray. ``nodes`` is the flag for the number of nodes, "" where
     placing is the engine's own choice. ``here`` is whether its first rank must be on the node that
-    the server is started on."""
+    the server is started on. ``resources`` are what it asks Ray for by the vendor of devices, where
+    that is not "GPU"."""
 
     over: Flag
     nodes: str = ""
     here: bool = True
+    resources: Mapping[str, str] = field(default_factory=dict)
+
+    def resource(self, vendor: str) -> str:
+        """What Ray calls a device of ``vendor``, as this engine asks for it."""
+        return self.resources.get(vendor, "GPU")
 
 
 RAY_FLAGS: Mapping[str, RayFlags] = {
     "sglang": RayFlags(over=("--use-ray",), nodes="--nnodes"),
-    "vllm": RayFlags(over=("--distributed-executor-backend", "ray"), here=False),
+    # Its platforms' ray_device_key: vllm-ascend's, in its platform.py.
+    "vllm": RayFlags(
+        over=("--distributed-executor-backend", "ray"), here=False, resources={"ascend": "NPU"}
+    ),
 }
+
+#: What Ray says to a driver that cannot join, be it the server or we (2.60, ``_private``: utils.py
+#: and services.py).
+VERSIONS_DIFFER = r"Version mismatch: The cluster was started with"
+NO_NODE_HERE = FailureCause(
+    pattern=r"Could not find any running Ray instance|Can't find a `?node_ip_address\.json",
+    cause="this machine is no node of the Ray cluster",
+    remedy="start a node here with `ray start --address=HEAD:6379`, on which no resources need be",
+)
 
 CAUSES: tuple[FailureCause, ...] = (
     FailureCause(
@@ -47,7 +69,7 @@ CAUSES: tuple[FailureCause, ...] = (
         remedy="install 'sglang[ray]' there, in the version that the cluster runs",
     ),
     FailureCause(
-        pattern=r"Version mismatch: The cluster was started with",
+        pattern=VERSIONS_DIFFER,
         cause="the server's environment and the cluster differ in their Ray or Python",
         remedy="start the server by the interpreter that the cluster's nodes run, with python=",
     ),
@@ -56,11 +78,7 @@ CAUSES: tuple[FailureCause, ...] = (
         cause="Ray placed no rank on this machine, where the server's first has to be",
         remedy="run the tests on a node of the cluster that has free accelerators",
     ),
-    FailureCause(
-        pattern=r"(?:Could not find any running Ray instance|Can't find a `node_ip_address\.json`)",
-        cause="this machine is no node of the Ray cluster",
-        remedy="start a node here with `ray start --address=HEAD:6379`",
-    ),
+    NO_NODE_HERE,
     FailureCause(
         pattern=r"RuntimeEnvSetupError|Failed to set up runtime environment",
         cause="a node could not set up the environment of the server's actors",
@@ -71,7 +89,47 @@ CAUSES: tuple[FailureCause, ...] = (
         cause="a node of the cluster died under one of the server's ranks",
         remedy="see `ray list nodes`, and why that machine is gone",
     ),
+    FailureCause(
+        # vLLM 0.32, ``v1/executor/ray_utils.py``: its platform for processors has no Ray resource.
+        pattern=r"current platform \S+ does not support ray",
+        cause="this build of the engine has no Ray executor",
+        remedy="leave ray= out here, or use a build for the accelerators of the cluster",
+    ),
 )
+
+#: Looked for after the engine's own causes. The actor stays, and so does the server.
+RANK_CRASHED = FailureCause(
+    pattern=r"Scheduler PP\d+ TP\d+ crashed: ",
+    cause="one of its ranks raised an error and takes no requests any more",
+    remedy="see the lines before that in its log",
+    final=True,
+)
+
+
+def check_address(address: str, said: str) -> str:
+    """``address`` as it may be given: "auto" or HOST:PORT of the cluster's head. ``said`` begins
+    the message of the :class:`~pytest_llmperf.errors.UsageMistake` that is raised else."""
+    host, colon, port = address.rpartition(":")
+    if address == "auto" or (colon and host and port.isdecimal() and "://" not in address):
+        return address
+    hint = ""
+    if address in ("", "local"):
+        hint = " (no cluster is ever started here)"
+    if "://" in address:
+        hint = " (Ray's client and its dashboard are no way to join; this machine must be a node)"
+    raise UsageMistake(
+        f'{said}: expected "auto", or HOST:PORT of the head of a Ray cluster that runs '
+        f"already{hint}."
+    )
+
+
+def check_installed(said: str) -> None:
+    """Raise :class:`~pytest_llmperf.errors.UsageMistake` where Ray cannot be imported."""
+    if find_spec("ray") is None:
+        raise UsageMistake(
+            f"{said}: Ray is not installed here; install pytest-llmperf[ray], in the version that "
+            "the cluster runs."
+        )
 
 
 def check_engine(engine: str, said: str) -> None:
@@ -119,7 +177,8 @@ def without_ray(engine: str, words: Sequence[str]) -> tuple[str, ...]:
 def environment(address: str, workers: Mapping[str, str], label: str) -> dict[str, str]:
     """What a server finds in its environment so that it joins the cluster at ``address``, its
     actors have the variables ``workers``, and its job is known by ``label``."""
-    job = {"runtime_env": {"env_vars": dict(workers)}, "metadata": {LABEL: label}}
+    setup = {"worker_process_setup_hook": workers[SETUP]} if SETUP in workers else {}
+    job = {"runtime_env": {"env_vars": dict(workers), **setup}, "metadata": {LABEL: label}}
     return {
         "RAY_ADDRESS": address,
         # What the workers are told may hold keys.

@@ -27,7 +27,7 @@ from .cookbook import Recipe
 from .counters import SGLANG, CounterNames
 from .naming import is_local, is_r1, is_tiny, start_timeout_s
 from .over_ray import CAUSES as RAY_CAUSES
-from .over_ray import ray_flags, refuse_own
+from .over_ray import RANK_CRASHED, ray_flags, refuse_own
 from .profiler import SGLANG as PROFILER
 from .recipes import recipe_of
 from .sglang_logs import CAUSES, PROGRESS
@@ -38,7 +38,7 @@ _RESERVED = (
     ("--model-path", "name the model with model="),
     ("--model", "name the model with model="),
     ("--served-model-name", "requests use the name given with model="),
-    ("--api-key", "the server listens on the loopback address only and needs no key"),
+    ("--api-key", "requests to a server that is started here have no key"),
 )
 #: Flags that stand for each other on SGLang's command line.
 _ALIASES = (frozenset({"--attention-backend", "--prefill-attention-backend"}),)
@@ -97,7 +97,7 @@ class SGLang:
             stop_grace_s=15.0 if on_cpu else 60.0,
             cores=placement.cores,
             progress=PROGRESS,
-            causes=(*RAY_CAUSES, *CAUSES) if request.ray else CAUSES,
+            causes=(*RAY_CAUSES, *CAUSES, RANK_CRASHED) if request.ray else CAUSES,
             notes=_notes(placement, recipe),
             recipe=str(recipe) if recipe else None,
         )
@@ -118,6 +118,7 @@ class SGLang:
         if placement.accelerator.vendor == "cpu":
             path = user.pop("PYTHONPATH", base.get("PYTHONPATH", ""))
             env |= sglang_cpu.environment(path, placement.cores, tiny=is_tiny(placement))
+            env |= sglang_cpu.OVER_RAY if request.ray else {}
         return env | dict(recipe.env if recipe else ()) | user
 
     def identify(self, answers: Mapping[str, Json]) -> ServerIdentity:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .arguments import Flag
+from .over_ray import SETUP
 
 SERVER_PATH = Path(__file__).with_name("server_path")
 #: Set to "1" in the environment of a server whose plugin shall act.
@@ -40,6 +41,10 @@ KERNELS_NOTE = (
     "Where the installed sgl_kernel does not load, a stand-in takes its place whose functions "
     "raise when called; the server's log says whether it did."
 )
+
+
+#: SGLang 0.5.23 loads its plugins in all of its processes but the actors that Ray starts for it.
+OVER_RAY = {SETUP: "llmperf_sglang_cpu.register"}
 
 
 def environment(pythonpath: str, cores: Sequence[int] | None, *, tiny: bool) -> dict[str, str]:

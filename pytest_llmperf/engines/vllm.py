@@ -44,8 +44,8 @@ _RESERVED = (
     ("--uds", "the plugin chooses the address"),
     ("--model", "name the model with model="),
     ("--served-model-name", "requests use the name given with model="),
-    ("--api-key", "the server listens on the loopback address only and needs no key"),
-    ("--ssl-certfile", "the server listens on the loopback address only and speaks plain HTTP"),
+    ("--api-key", "requests to a server that is started here have no key"),
+    ("--ssl-certfile", "requests to a server that is started here are plain HTTP"),
     ("--root-path", "requests go to the paths of the OpenAI protocol as they are"),
 )
 _ALIASES = (frozenset({"--enforce-eager", "--no-enforce-eager"}),)

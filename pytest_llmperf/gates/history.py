@@ -344,6 +344,8 @@ def _judged(case: _Case, shift: _Shift, decision: _Decision) -> Verdict:
         **_figures(shift, case.design),
         loss_low=case.design.loss(low),
         loss_high=case.design.loss(high),
+        sure_low=1 - case.design.alpha,
+        sure_high=1 - case.design.beta,
         look=1,
         detectable_loss=_finite(_detectable(case, shift)),
     )

@@ -68,11 +68,6 @@ class _Gate:
         """+1 where higher is better."""
         return 1 if self.limit.kind == "floor" else -1
 
-    def guarded_for(self, sigma: float) -> float:
-        """The same where launches were seen to spread by ``sigma``, if that is wider."""
-        wider = max(1.0, sigma / self.launch_cv)
-        return self.limit.limit * (1 - self.sign * self.guard * wider)
-
     def beyond(self, value: float, limit: float | None = None) -> bool:
         """Whether ``value`` is on the bad side of the limit, or of another one."""
         bound = self.limit.limit if limit is None else limit

@@ -71,18 +71,6 @@ def detectable_loss(design: Design, sigma: float, df: int | None = None) -> floa
     return design.loss(high)
 
 
-def detectable_range(
-    design: Design, sigma: float, df: int, confidence: float = 0.9
-) -> tuple[float, float]:
-    """The detectable losses for the ends of the interval of ``sigma``, known by ``df``."""
-    from scipy.special import chdtri  # slow to import
-
-    tail = (1 - confidence) / 2
-    ends = (sigma * math.sqrt(df / float(chdtri(df, p))) for p in (tail, 1 - tail))
-    low, high = (detectable_loss(design, end, df) for end in ends)
-    return low, high
-
-
 def pairs_expected(design: Design, sigma: float, loss: float = 0.0, df: int | None = None) -> float:
     """The mean number of pairs until it is decided, where the true loss is ``loss``."""
     return chances(design, sigma, loss, df).pairs

@@ -174,6 +174,8 @@ def _decided(case: _Case, state: State) -> Verdict:
         loss=state.loss,
         loss_low=state.loss_low,
         loss_high=state.loss_high,
+        sure_low=None if state.loss_low is None else 1 - used.design.alpha,
+        sure_high=None if state.loss_high is None else 1 - used.design.beta,
         look=state.look,
     )
 

@@ -43,7 +43,7 @@ def at_worst(metric: str, loss: float) -> str:
 
 def sure(error: float) -> str:
     """A bound's confidence from its chance of error: "99 % sure", "99.95 % sure"."""
-    return f"{format_number((1 - error) * 100, digits=5)} % sure"
+    return f"{units.confidence_text(error)} sure"
 
 
 def wanted(gate: RegressionGate) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from pytest_llmperf.records import VerdictWord
 
@@ -78,11 +77,6 @@ def decide(shifts: Sequence[float], design: Design, prior: Prior | None = None) 
         if state.word is not None:
             return state
     return state
-
-
-def next_action(states: Iterable[State]) -> Literal["launch", "stop"]:
-    """Launch while any comparison is undecided."""
-    return "launch" if any(state.word is None for state in states) else "stop"
 
 
 def _between(shifts: Sequence[float], design: Design) -> State:

@@ -58,6 +58,8 @@ COMMON_CAUSES = (
     ),
 )
 
+#: A warning tells what may happen: vLLM's, of open files, is in every log of it.
+_WARNING = re.compile(r"\bWARN(?:ING)?\b")
 _EXCEPTION = re.compile(r"^(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception|Exit|Interrupt)\b(?::.*)?$")
 _SIGNAL_HINTS: dict[int, tuple[str, str]] = {
     signal.SIGKILL: (
@@ -82,14 +84,30 @@ def diagnose(
     ``lines`` are the end of the log. ``causes`` are tried in their order, each on all lines, before
     the common ones; then the way it ended speaks. ``exit_status`` is negative for a signal.
     """
-    for cause in (*causes, *COMMON_CAUSES):
+    found = _first_cause(causes, lines)
+    if found is None:
+        happened = [line for line in lines if not _WARNING.search(line)]
+        found = _first_cause(COMMON_CAUSES, happened)
+    if found is not None:
+        return found
+    if exit_status is not None and exit_status < 0:
+        return _from_signal(-exit_status)
+    return _from_traceback(lines)
+
+
+def _first_cause(causes: Iterable[FailureCause], lines: Sequence[str]) -> Diagnosis | None:
+    for cause in causes:
         pattern = re.compile(cause.pattern)
         for line in reversed(lines):
             if match := pattern.search(line):
                 return Diagnosis(cause=_quoted(cause.cause, match), remedy=cause.remedy)
-    if exit_status is not None and exit_status < 0:
-        return _from_signal(-exit_status)
-    return _from_traceback(lines)
+    return None
+
+
+def is_final(lines: Iterable[str], causes: Iterable[FailureCause]) -> bool:
+    """Whether one of the ``lines`` says that nobody will be served any more."""
+    patterns = [re.compile(cause.pattern) for cause in causes if cause.final]
+    return any(pattern.search(line) for line in lines for pattern in patterns)
 
 
 def _quoted(cause: str, match: re.Match[str]) -> str:

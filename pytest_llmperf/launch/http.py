@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import ssl
 import urllib.error
@@ -15,6 +14,8 @@ from urllib.parse import urlsplit
 from pytest_llmperf.errors import ServerError, UsageMistake
 from pytest_llmperf.records import Json
 from pytest_llmperf.redact import redact_text
+
+from .addresses import is_own
 
 #: Of a page with metrics, the largest that is asked for, some MiB are much.
 _LARGEST = 64 << 20
@@ -108,14 +109,7 @@ def _about_keys(headers: Mapping[str, str] | None) -> str:
 
 
 def _opener(url: str) -> urllib.request.OpenerDirector:
-    if _is_local(urlsplit(url).hostname or ""):
+    if is_own(urlsplit(url).hostname or ""):
         # A proxy of the environment is for the world outside.
         return urllib.request.build_opener(urllib.request.ProxyHandler({}))
     return urllib.request.build_opener()
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

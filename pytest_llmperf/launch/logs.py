@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pytest_llmperf import clock
+from pytest_llmperf.reading import end_of
 from pytest_llmperf.records import LaunchPlan
 from pytest_llmperf.redact import redact_argv, redact_env, redact_printed
 
 TAIL_LINES = 40
 _LINE_LENGTH = 400
-_TAIL_BYTES = 256 * 1024
 #: Lines that we write ourselves start with it, so that they are not taken for the server's.
 HEADER_MARK = "# "
 
@@ -69,9 +69,7 @@ def last_lines(path: Path, count: int = TAIL_LINES) -> tuple[str, ...]:
     """The last ``count`` lines of a log that the server wrote; none when there is no log."""
     try:
         with path.open("rb") as log:
-            size = log.seek(0, 2)
-            log.seek(max(0, size - _TAIL_BYTES))
-            text = log.read().decode("utf-8", errors="replace")
+            text = end_of(log)
     except FileNotFoundError:
         return ()
     return tuple(clean_lines(text)[-count:])

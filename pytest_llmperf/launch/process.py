@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from pytest_llmperf import clock
@@ -19,7 +22,7 @@ from pytest_llmperf.redact import redact_argv
 
 from . import container_tool, leftovers, ports
 from .container import exit_status
-from .diagnose import describe_exit, diagnose
+from .diagnose import describe_exit, diagnose, is_final
 from .environment import server_environment
 from .freezing import thaw
 from .handle import KeeperHandle
@@ -58,8 +61,7 @@ class ServerProcess:
         self.argv = redact_argv(plan.argv)
         self.pid = 0
         self.startup_time_s = 0.0
-        host = reachable_host(plan.host)
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{plan.port}"
+        self.url = replace(plan, host=reachable_host(plan.host)).url
 
     @classmethod
     def start(
@@ -127,6 +129,13 @@ class ServerProcess:
         said = f"{describe_exit(status)} after {heard.seconds:.1f} s{when}"
         return self._error(said, cause=found.cause, remedy=found.remedy)
 
+    def kill(self) -> None:
+        """End the server's own process at once; any thread may. What it leaves is for
+        :meth:`stop`."""
+        if self.pid:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
     def stop(self) -> None:
         """Stop the server and all its descendants, and wait until nothing of them is left.
 
@@ -193,7 +202,8 @@ class ServerProcess:
         keeper = self._keeper
         assert keeper is not None  # noqa: S101 - _launch has run
         deadline = clock.Deadline(plan.start_timeout_s)
-        teller = _Teller(plan, self.log_path, tell)
+        follower = LogFollower(self.log_path)
+        teller = _Teller(plan, tell)
         probe = ReadinessProbe(plan.host, plan.port, plan.ready)
         try:
             readable = False
@@ -201,7 +211,10 @@ class ServerProcess:
                 readable = keeper.listen(min(probe.pause_s, deadline.left), probe.socket_fd)
                 if error := self.died():
                     raise error
-                teller.look(self._watch.elapsed)
+                lines = follower.new_lines()
+                if is_final(lines, plan.causes):
+                    raise self._hopeless()
+                teller.look(lines, self._watch.elapsed)
                 if deadline.passed:
                     raise self._timed_out(probe.last_answer)
         finally:
@@ -263,6 +276,11 @@ class ServerProcess:
                 cause="another process took the port after it was checked",
                 remedy="stop that process, or let the port be chosen freely",
             )
+
+    def _hopeless(self) -> ServerError:
+        found = diagnose(self._log_end(), None, self._plan.causes)
+        said = f"will not become ready; it was ended after {self._watch.elapsed:.1f} s"
+        return self._error(said, cause=found.cause, remedy=found.remedy)
 
     def _timed_out(self, last_answer: str) -> ServerError:
         plan = self._plan
@@ -334,15 +352,14 @@ class ServerProcess:
 class _Teller:
     """Passes on how far the start has come: every change, and the latest about once a second."""
 
-    def __init__(self, plan: LaunchPlan, log_path: Path, tell: Progress) -> None:
-        self._follower = LogFollower(log_path)
+    def __init__(self, plan: LaunchPlan, tell: Progress) -> None:
         self._patterns = [(re.compile(step.pattern), step.text) for step in plan.progress]
         self._tell = tell
         self._text = "starting"
         self._next = clock.Deadline(0)
 
-    def look(self, seconds: float) -> None:
-        text = latest_progress(self._follower.new_lines(), self._patterns)
+    def look(self, lines: Sequence[str], seconds: float) -> None:
+        text = latest_progress(lines, self._patterns)
         if text is None and not self._next.passed:
             return
         self._text = self._text if text is None else text

@@ -12,6 +12,7 @@ from pytest_llmperf.records import Json, LaunchPlan, Scalar, ServerIdentity
 from pytest_llmperf.redact import redact_argv, redact_env, redact_mapping, redact_text
 
 from . import inside, installed, mapped, weights
+from .addresses import LOOPBACK
 from .environment import server_environment
 
 #: Names of what differs from launch to launch, or only follows from it.
@@ -159,6 +160,9 @@ class _Mask:
         places = {str(path.parent) for path, _ in plan.files} if plan else set()
         self._swaps = [(place, "<scratch>") for place in sorted(places, key=len, reverse=True)]
         self._swaps += [(home.rstrip("/"), "~")] if len(home) > 1 else []
+        # It is the same server wherever it listens.
+        host = re.escape(plan.host) if plan and plan.host != LOOPBACK else None
+        self._host = re.compile(rf"(?<![\w.:]){host}(?![\w.:])") if host else None
         self._port = re.compile(rf"(?<!\d){plan.port}(?!\d)") if plan and plan.port else None
 
     def text(self, text: str) -> str:
@@ -166,6 +170,7 @@ class _Mask:
             text = re.sub(rf"{re.escape(place)}(?=/|$)", instead, text)
         for pattern, instead in _TEMPORARY:
             text = pattern.sub(instead, text)
+        text = self._host.sub(LOOPBACK, text) if self._host else text
         return self._port.sub("<port>", text) if self._port else text
 
     def json(self, value: Json) -> Json:

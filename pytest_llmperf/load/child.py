@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from pytest_llmperf.errors import ClientError
+from pytest_llmperf.reading import end_of
 
 from .line import SILENCE_S, Line
 
@@ -102,8 +103,9 @@ class Processes:
     #: From the last process being ready to the first request.
     lead_ns = 20_000_000
 
-    def __init__(self, cores: tuple[int, ...] | None) -> None:
+    def __init__(self, cores: tuple[int, ...] | None = None, *, wanted: int | None = None) -> None:
         self._cores = cores
+        self.wanted = wanted
 
     @property
     def most(self) -> int:
@@ -130,8 +132,7 @@ class Processes:
 
 def said_at_last(errors: IO[bytes]) -> str:
     """The last lines of what a process wrote to ``errors``."""
-    errors.seek(0)
-    lines = errors.read().decode("utf-8", "replace").splitlines()[-_ERROR_LINES:]
+    lines = end_of(errors).splitlines()[-_ERROR_LINES:]
     return "\n".join(f"  | {line}" for line in lines) or "  | (nothing)"
 
 

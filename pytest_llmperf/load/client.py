@@ -61,22 +61,19 @@ def processes_needed(workload: Workload, cores: int) -> int:
 class LoadClient:
     """Asks one target. Use as a context manager, or call :meth:`close`.
 
-    ``crew`` finds the workers: by default processes of this machine, which stay on ``cores``.
-    ``processes`` is their number, by default as many as a workload needs and the crew has. Raises
-    :class:`ClientError` when a worker cannot be started or fails.
+    ``crew`` finds the workers, as many as it wants or else as a workload needs and it has: by
+    default processes of this machine. Raises :class:`ClientError` when a worker cannot be started
+    or fails.
     """
 
     def __init__(
         self,
         target: Target,
         *,
-        cores: tuple[int, ...] | None = None,
-        processes: int | None = None,
         crew: Crew | None = None,
     ) -> None:
         self._target = target
-        self._crew: Crew = crew or Processes(cores)
-        self._processes = processes
+        self._crew: Crew = crew or Processes()
         self._prepared: dict[Workload, int] = {}
         self._children: list[Hand] = []
         try:
@@ -123,7 +120,7 @@ class LoadClient:
         prepared = first.hear(workload.request_timeout_s + SILENCE_S)
         if not isinstance(prepared, Prepared):
             raise ClientError("the load client answered out of turn")
-        count = self._processes or processes_needed(workload, self._crew.most)
+        count = self._crew.wanted or processes_needed(workload, self._crew.most)
         count = min(count, _most_useful(workload))
         self._grow(count)
         self._tell_all(self._children[1:count], Learnt(workload, prepared.recipe))

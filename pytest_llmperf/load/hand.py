@@ -36,9 +36,12 @@ class Hand(Protocol):
 
 
 class Crew(Protocol):
-    """Finds workers. ``most`` is how many there can be, ``lead_ns`` how long it takes at most
-    until all of them know when to begin."""
+    """Finds workers. ``wanted`` is how many are asked for, ``None`` for as many as a load needs;
+    ``most`` is how many there can be, ``lead_ns`` how long it takes at most until all of them know
+    when to begin."""
 
+    @property
+    def wanted(self) -> int | None: ...
     @property
     def most(self) -> int: ...
     @property

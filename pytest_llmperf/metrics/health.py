@@ -8,7 +8,7 @@ from pytest_llmperf.engines.counters import Counters
 from pytest_llmperf.records import ClientHealth, Pass, RequestRecord, Run, Workload
 
 from .bounds import HealthBounds
-from .steady import Span, Trend, steady_span
+from .steady import Span, Trend
 
 #: A trend as strong as this comes by chance in one run of a thousand.
 TREND_P_VALUE = 0.001
@@ -18,15 +18,21 @@ _MORE = "give it a core of its own, more processes (--llmperf-client-processes) 
 
 
 def invalid_reasons(
-    pass_: Pass, workload: Workload, bounds: HealthBounds, trend: Trend | None = None
+    pass_: Pass,
+    workload: Workload,
+    bounds: HealthBounds,
+    *,
+    steady: Span | None,
+    trend: Trend | None = None,
 ) -> tuple[str, ...]:
-    """Why a run must not be judged, in words; empty when it may be."""
+    """Why a run must not be judged, in words; empty when it may be. ``steady`` is its steady part,
+    ``None`` where it has none."""
     reasons = (
         _busy(pass_.client, bounds),
         _late_clock(pass_.client, bounds),
         *_behind_schedule(pass_, bounds),
-        _idle(pass_, workload, bounds),
-        _clocks(pass_, workload, bounds),
+        _idle(pass_, workload, bounds, steady),
+        _clocks(pass_, bounds, steady),
         *_silent(pass_.client, bounds),
         _cache_hits(pass_.records, workload, bounds),
         _wrong_prompts(pass_.records, bounds),
@@ -96,15 +102,14 @@ def _behind_schedule(pass_: Pass, bounds: HealthBounds) -> list[str]:
     return reasons
 
 
-def _idle(pass_: Pass, workload: Workload, bounds: HealthBounds) -> str | None:
+def _idle(pass_: Pass, workload: Workload, bounds: HealthBounds, steady: Span | None) -> str | None:
     """Slots of a closed loop that stood empty although the load was to be whole."""
     asked, bound = workload.concurrency, bounds.in_flight_share
     if workload.arrivals != "closed" or asked is None or bound is None or workload.think_time_s:
         return None
-    span = steady_span(pass_.records, workload, pass_.started_ns)
-    if span is None:
+    if steady is None:
         return None
-    kept = busy_slots(pass_.records, span)
+    kept = busy_slots(pass_.records, steady)
     if kept >= bound * asked:
         return None
     return (
@@ -123,14 +128,16 @@ def busy_slots(records: Sequence[RequestRecord], span: Span) -> float:
     return busy / (span.end_ns - span.start_ns)
 
 
-def _clocks(pass_: Pass, workload: Workload, bounds: HealthBounds) -> str | None:
+def _clocks(pass_: Pass, bounds: HealthBounds, steady: Span | None) -> str | None:
     """Latencies are by one worker's clock each. What clocks of several mix in are the ends of the
     whole and of the steady part; each may be the time of the worker whose clock is known worst, so
     both together are wrong by the two largest errors."""
     workers = pass_.client.workers or ()
     errors = sorted((worker.clock_error_ms or 0.0, worker.node) for worker in workers)[-2:]
-    seconds = _shortest_s(pass_, workload)
-    if bounds.clock_share is None or not errors or not seconds:
+    if bounds.clock_share is None or not errors:
+        return None
+    seconds = steady.seconds if steady is not None else _whole_s(pass_.records)
+    if not seconds:
         return None
     wrong_ms = sum(error for error, _ in errors)
     share = wrong_ms / 1e3 / seconds
@@ -143,16 +150,11 @@ def _clocks(pass_: Pass, workload: Workload, bounds: HealthBounds) -> str | None
     )
 
 
-def _shortest_s(pass_: Pass, workload: Workload) -> float | None:
-    """Seconds of the steady part, or of all where there is none."""
-    records = pass_.records
+def _whole_s(records: Sequence[RequestRecord]) -> float:
+    """Seconds from the first request to the end of the last; 0 where there is none."""
     if not records:
-        return None
-    steady = steady_span(records, workload, pass_.started_ns)
-    if steady is not None:
-        return steady.seconds
-    whole_ns = max(r.ended_ns for r in records) - min(r.written_ns for r in records)
-    return whole_ns / 1e9 if whole_ns > 0 else None
+        return 0.0
+    return (max(r.ended_ns for r in records) - min(r.written_ns for r in records)) / 1e9
 
 
 def _silent(client: ClientHealth, bounds: HealthBounds) -> list[str]:

@@ -289,7 +289,7 @@ def reduce_pass(
     records = pass_.records
     ok = [record for record in records if record.ok]
     trend = reduction.trend if bounds.drift is not None else None
-    reasons = invalid_reasons(pass_, workload, bounds, trend)
+    reasons = invalid_reasons(pass_, workload, bounds, steady=reduction.steady_span, trend=trend)
     return Run(
         launch_id=launch_id,
         index=index,

@@ -97,7 +97,7 @@ def _untold(looks: Iterable[Look]) -> str:
 
 def _elsewhere(accelerator: Accelerator) -> str:
     """Why the figures of this machine's devices are not the server's."""
-    if accelerator.nodes == 1:
+    if accelerator.nodes == accelerator.covered:
         return ""
     return f"the server has devices on {accelerator.nodes} machines, and only those here are seen"
 

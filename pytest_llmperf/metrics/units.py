@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Decimal
 
 from pytest_llmperf.errors import UsageMistake, nearest
 from pytest_llmperf.records import Direction
@@ -218,6 +219,16 @@ def format_value(value: float | None, unit: str, *, digits: int = 4) -> str:
     if unit == "1":
         return f"{number} %"
     return f"{number} {unit}"
+
+
+def confidence_text(error: float) -> str:
+    """The confidence of what is wrong with probability ``error``, in (0, 1), never rounded up to
+    what it is not: "99 %", "99.66 %", "99.9996 %"."""
+    # Ten digits of it mean something: it may be 1 less something just below 1.
+    confidence = 100 * (1 - Decimal(f"{error:.9e}"))
+    decimals = max(0, math.ceil(-math.log10(error) - 1e-9) - 1)
+    shown = confidence.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_FLOOR)
+    return f"{shown:f}".rstrip("0").rstrip(".") + " %" if decimals else f"{shown:f} %"
 
 
 def format_number(value: float, *, digits: int = 4) -> str:

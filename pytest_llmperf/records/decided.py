@@ -48,7 +48,8 @@ class Verdict:
     one's value in the unit. ``loss`` is how much worse the candidate is, as a fraction, whichever
     direction is good; ``loss_low`` and ``loss_high`` are the bounds that decide (a loss is shown
     when the lower one is above ``allow``, excluded when the upper one is below
-    ``loss_to_catch``). ``look`` of the ``looks`` declared beforehand is the one at which it was
+    ``loss_to_catch``), ``sure_low`` and ``sure_high`` how likely each of them holds at least, in
+    (0, 1). ``look`` of the ``looks`` declared beforehand is the one at which it was
     decided, ``n_pairs`` how many pairs of launches there were. ``changed`` are the differences
     between the two subjects, in words. ``attempt`` counts the sessions that decided the same
     question, this one included, from 1; ``None`` where nothing is remembered. ``prior_sigma`` and
@@ -85,6 +86,8 @@ class Verdict:
     loss: float | None = None
     loss_low: float | None = None
     loss_high: float | None = None
+    sure_low: float | None = None
+    sure_high: float | None = None
     n_pairs: int = 0
     look: int | None = None
     looks: int | None = None

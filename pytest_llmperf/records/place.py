@@ -32,14 +32,15 @@ class Accelerator:
     ``source`` says which probe answered ("nvml", "nvidia-smi", "sysfs", "cpuinfo", "override").
     ``parallel`` says how a server is spread over them, where that is known: its sizes above 1 by
     their short names, such as ``{"tp": 8}``, and ``ray`` where a Ray cluster placed its ranks.
-    ``nodes`` is how many machines have such devices for a server, of which ``devices`` are those of
-    this one.
+    ``nodes`` is how many machines have such devices for a server. ``devices`` are those of this one
+    alone, or of ``covered`` of them.
     """
 
     devices: tuple[Device, ...]
     source: str
     parallel: Mapping[str, int] = field(default_factory=dict)
     nodes: int = 1
+    covered: int = 1
 
     @property
     def vendor(self) -> Vendor:
@@ -51,4 +52,4 @@ class Accelerator:
 
     @property
     def count(self) -> int:
-        return len(self.devices) * self.nodes
+        return len(self.devices) * self.nodes // self.covered

@@ -90,11 +90,15 @@ class LogProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureCause:
-    """A line of the server's log that says why it failed, in words, and what to try."""
+    """A line of the server's log that says why it failed, in words, and what to try.
+
+    ``final`` is whether nobody will be served after that line, though the server may go on.
+    """
 
     pattern: str
     cause: str
     remedy: str
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +166,11 @@ class LaunchPlan:
     container: Container | None = None
     recipe: str | None = None
     others: tuple[Rank, ...] = ()
+
+    @property
+    def url(self) -> str:
+        """Where requests go, without a trailing slash."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     def of_rank(self, rank: Rank) -> LaunchPlan:
         """The plan of one of the others, for showing it."""

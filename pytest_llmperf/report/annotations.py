@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from pytest_llmperf.inert import cleaned
 from pytest_llmperf.metrics import units
 
-from .exports.figures import cleaned
+from .told import PROBLEMS, told_gates
 from .words import short
 
 MOST = 10
@@ -24,7 +25,6 @@ _LONGEST_TITLE = 200
 #: "floor set in tests/x.py:7 at main (1a2b3c4d)": the place is at the end, but for the commit that
 #: --llmperf-limits-from took it from, and its path may hold blanks.
 _PLACE = re.compile(r"^(?:.*\bset in )?(?P<file>[^\n]+?):(?P<line>\d+)(?: at .+ \([0-9a-f]{8}\))?$")
-_BROKEN = ("broken", "could_not_measure")
 
 Kind = Literal["error", "warning"]
 Document = Mapping[str, Any]
@@ -56,16 +56,13 @@ def commands(document: Document, *, below: str = "") -> list[str]:
 
 
 def _gates(document: Document) -> Iterator[_Note]:
-    """Failures that were expected are no news."""
-    expected = {test["test"] for test in document["tests"] if test["outcome"] == "xfailed"}
+    """Failures that were expected are no news; what else became of their tests is no error."""
     bad = [
-        gate
-        for gate in document["gates"]
-        if gate["verdict"] != "pass" and gate["test"] not in expected
+        gate for gate in told_gates(document) if gate["verdict"] != "pass" and not gate["expected"]
     ]
     for gate in sorted(bad, key=lambda gate: bool(gate["verdict"] != "fail")):
         place = _PLACE.search(gate["source"])
-        red = gate["verdict"] == "fail" or not gate["covered"]
+        red = gate["verdict"] == "fail" or not (gate["covered"] or gate["excused"])
         word = "fails" if gate["verdict"] == "fail" else "is inconclusive"
         yield _Note(
             kind="error" if red else "warning",
@@ -85,7 +82,7 @@ def _tests(document: Document) -> Iterator[_Note]:
     """Tests that have no gate to tell of: their servers did not start, for example."""
     told = {gate["test"] for gate in document["gates"] if gate["verdict"] != "pass"}
     for test in document["tests"]:
-        if test["outcome"] in _BROKEN and test["test"] not in told:
+        if test["outcome"] in PROBLEMS and test["test"] not in told:
             yield _Note(
                 kind="error",
                 title=f"{test['outcome'].replace('_', ' ')}: {short(test['test'])}",

@@ -13,7 +13,8 @@ from .document import OUTCOMES, SIMULATORS, Entry, plain
 SCHEMA_VERSION = "1.3"
 TOOL = "pytest-llmperf"
 _OF_SERVER = ("server", "engine", "model", "version", "recipe")
-_SEVERITY = {"fail": 2, "inconclusive": 1, "pass": 0}
+#: Of verdicts, the worst the largest.
+SEVERITY = {"fail": 2, "inconclusive": 1, "pass": 0}
 
 
 def assemble(
@@ -108,7 +109,7 @@ def _worst_gates(parts: Iterable[Mapping[str, Any]]) -> list[Entry]:
         for gate in part.get("gates", ()):
             key = tuple(gate[name] for name in ("test", "measurement", "kind", "mode", "metric"))
             known = worst.get(key)
-            if known is None or _SEVERITY[gate["verdict"]] > _SEVERITY[known["verdict"]]:
+            if known is None or SEVERITY[gate["verdict"]] > SEVERITY[known["verdict"]]:
                 worst[key] = dict(gate)
     return list(worst.values())
 

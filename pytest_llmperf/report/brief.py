@@ -9,15 +9,8 @@ from typing import Any
 from pytest_llmperf.metrics import units
 
 from .columns import PLAIN, Look, cells, clip, inert_report, wrapped
-from .terminal import (
-    PROBLEMS,
-    demand,
-    difference,
-    expected_failures,
-    observed,
-    painted,
-    verdict_word,
-)
+from .terminal import demand, difference, observed, painted, verdict_word
+from .told import PROBLEMS, told_gates
 from .words import count, short
 
 _KINDS = ("failed", "failed as expected", "not covered", "inconclusive", "passed")
@@ -76,16 +69,15 @@ def _gates(document: Mapping[str, Any]) -> str:
 
 
 def _kinds(document: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], str]]:
-    """Each gate and what became of it, by what was expected of its test."""
-    expected = expected_failures(document)
-    return [(gate, _kind(gate, gate["test"] in expected)) for gate in document["gates"]]
+    """Each gate and what became of it."""
+    return [(gate, _kind(gate)) for gate in told_gates(document)]
 
 
-def _kind(gate: Mapping[str, Any], expected: bool) -> str:
+def _kind(gate: Mapping[str, Any]) -> str:
     if gate["verdict"] == "inconclusive" and not gate["covered"]:
         return "not covered"
     if gate["verdict"] == "fail":
-        return "failed as expected" if expected else "failed"
+        return "failed as expected" if gate["expected"] else "failed"
     return "passed" if gate["verdict"] == "pass" else "inconclusive"
 
 

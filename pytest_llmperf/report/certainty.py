@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from itertools import zip_longest
 from typing import Any
 
-from pytest_llmperf.metrics.units import format_number
+from pytest_llmperf.metrics.units import confidence_text
 
 from .words import count, ends, percent, size
 
 Gate = Mapping[str, Any]
-#: How sure a bound of a loss is, as the gate's own sentence says it: the false alarms are shared
-#: among gates and looks, and the sentence was made by who knows how.
-_SURE = re.compile(r"\b([\d.]+ % sure): (?:at|no more than)\b")
 
 
 def certainty(gate: Gate) -> str:
@@ -28,7 +23,8 @@ def certainty(gate: Gate) -> str:
 def _of_limit(gate: Gate) -> str:
     if gate["ci_low"] is not None and gate["ci_high"] is not None:
         bounds = ends(gate["ci_low"], gate["ci_high"], gate["unit"], gate["limit"])
-        return f"{_share(gate)}{' to '.join(bounds)}"
+        sure = None if gate["alpha"] is None else 1 - gate["alpha"] / gate["family"]
+        return _surely(sure, " to ".join(bounds))
     if gate["detectable_loss"] is None:
         return "compared as it is, nothing is allowed for noise"
     compared = {"fail": ", and this is further", "inconclusive": ", and this is less"}
@@ -41,38 +37,20 @@ def _of_limit(gate: Gate) -> str:
 
 def _of_loss(gate: Gate) -> str:
     """The bound that decides of a failure or of a pass, both where nothing is decided."""
-    low, high = _at_least(gate), _at_worst(gate)
-    if gate["verdict"] == "fail":
-        told = [low or high]
-    elif gate["verdict"] == "pass":
-        told = [high]
-    else:
-        told = [low, high]
-    bounds = [bound for bound in told if bound]
-    sure = [f"{found}: " for found in _SURE.findall(gate["reason"])]
-    return "; ".join(
-        how + bound for how, bound in zip_longest(sure[: len(bounds)], bounds, fillvalue="")
-    )
+    low = _bound(gate["loss_low"], gate["allow"], "at least", "no more than")
+    high = _bound(gate["loss_high"], gate["loss_to_catch"], "at worst", "at least")
+    low, high = _surely(gate.get("sure_low"), low), _surely(gate.get("sure_high"), high)
+    told = {"fail": [low or high], "pass": [high]}.get(gate["verdict"], [low, high])
+    return "; ".join(filter(None, told))
 
 
-def _at_least(gate: Gate) -> str:
-    low = gate["loss_low"]
-    if low is None:
+def _bound(loss: float | None, bar: float | None, if_worse: str, if_better: str) -> str:
+    if loss is None:
         return ""
-    shown = size(low, gate["allow"])
-    return f"at least {shown} worse" if low >= 0 else f"no more than {shown} better"
+    shown = size(loss, bar)
+    return f"{if_worse} {shown} worse" if loss >= 0 else f"{if_better} {shown} better"
 
 
-def _at_worst(gate: Gate) -> str:
-    high = gate["loss_high"]
-    if high is None:
-        return ""
-    shown = size(high, gate["loss_to_catch"])
-    return f"at worst {shown} worse" if high >= 0 else f"at least {shown} better"
-
-
-def _share(gate: Gate) -> str:
-    """ "99 % sure: ", by this gate's own share of the false alarms; empty where that is unknown."""
-    if gate["alpha"] is None:
-        return ""
-    return f"{format_number(100 * (1 - gate['alpha'] / gate['family']), digits=5)} % sure: "
+def _surely(sure: float | None, bound: str) -> str:
+    """ "99 % sure: at least 3 % worse"; older reports do not tell how sure."""
+    return f"{confidence_text(1 - sure)} sure: {bound}" if sure is not None and bound else bound

@@ -10,15 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_llmperf.inert import inert
+from pytest_llmperf.inert import disobeyed, inert
 
 WIDTH = 80
 _LEAST_NAME = 10
 #: Longer lines of prose are hard to read, however wide the terminal.
 _PROSE = 110
-#: What GitHub's runner takes for a command where a line begins so, after its blanks
-#: [actions/runner, src/Runner.Common/ActionCommand.cs, 2026].
-_COMMAND = re.compile(r"^(\s*:)(?=:)")
 #: Colours as a terminal is told them.
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
 #: Where characters that are not one column wide wait while a table is aligned: private use.
@@ -106,11 +103,7 @@ def wrapped(text: str, look: Look = PLAIN, indent: str = "  ") -> list[str]:
         subsequent_indent=indent + "  ",
         break_on_hyphens=False,
     )
-    return [_disobeyed(_restored(line, known)) for line in lines]
-
-
-def _disobeyed(line: str) -> str:
-    return _COMMAND.sub(r"\1 ", line)
+    return [disobeyed(_restored(line, known)) for line in lines]
 
 
 # --- tables ----------------------------------------------------------------------------------
@@ -129,7 +122,7 @@ def table(rows: Sequence[Sequence[str]], headers: Sequence[str], look: Look = PL
         lines = _aligned([[_clipped(row[0], width), *row[1:]] for row in rows], headers)
     if max(map(cells, lines)) > look.width:
         return [line for row in rows for line in _paragraph(row, headers, look)]
-    return [_disobeyed(line) for line in lines]
+    return [disobeyed(line) for line in lines]
 
 
 def fits(rows: Sequence[Sequence[str]], headers: Sequence[str], look: Look) -> bool:

@@ -224,7 +224,7 @@ def _accelerator_entry(accelerator: Accelerator) -> Entry:
         "vendor": accelerator.vendor,
         "product": accelerator.product,
         "count": accelerator.count,
-        **_fields(accelerator),
+        **{name: told for name, told in _fields(accelerator).items() if name != "covered"},
         "devices": [_fields(device) for device in accelerator.devices],
     }
 

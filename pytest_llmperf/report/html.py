@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 from collections.abc import Mapping
 from importlib import resources
 from importlib.util import find_spec
@@ -18,10 +19,13 @@ from typing import Any
 
 from pytest_llmperf.errors import UsageMistake
 
+from .columns import inert_report
 from .page_view import view_of
 from .write import write_text
 
 _SCRIPTS = ("uPlot.iife.min.js", "drawing.js", "in_time.js", "charts.js", "page.js")
+#: Of a length that fits a phone.
+_OPTION = re.compile(r"(?<![\w-])--[\w-]{2,32}(?![\w-])", re.ASCII)
 _STYLES = ("uPlot.min.css", "page.css")
 
 
@@ -49,15 +53,16 @@ def page(document: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["whole"] = _whole
     return environment.get_template("page.html").render(
-        view=view_of(document),
+        view=view_of(inert_report(document)),
         styles=[_asset(name) for name in _STYLES],
         scripts=[_asset(name) for name in _SCRIPTS],
         report=_packed(document),
     )
 
 
-def write_page(document: Mapping[str, Any], path: Path, *, option: str = "--llmperf-html") -> None:
+def write_page(document: Mapping[str, Any], path: Path, *, option: str) -> None:
     """Write the page of ``document`` to ``path``, whole or not at all.
 
     Raises as :func:`page` does, and :class:`~pytest_llmperf.errors.ReportError` for a disk that
@@ -68,6 +73,13 @@ def write_page(document: Mapping[str, Any], path: Path, *, option: str = "--llmp
 
 def _asset(name: str) -> str:
     return resources.files(__package__).joinpath("page", name).read_text(encoding="utf-8")
+
+
+def _whole(text: str) -> str:
+    """Text as HTML in which an option is not broken at its hyphens."""
+    from markupsafe import Markup, escape
+
+    return Markup(_OPTION.sub(r'<span class="word">\g<0></span>', str(escape(text))))  # noqa: S704
 
 
 def _packed(document: Mapping[str, Any]) -> str:

@@ -14,9 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pytest_llmperf.inert import cleaned
 from pytest_llmperf.metrics import units
 
-from .exports.figures import cleaned
+from .page_gates import gate_loss
+from .page_sessions import notes
+from .told import PROBLEMS, SIMULATED, first_line, told_gates
 from .words import beside, count, ends, percent, short, worse
 
 #: Bytes of a step's summary, and of a comment.
@@ -47,8 +50,6 @@ _HEADS = {
 #: Lines of a table before its first row.
 _ABOVE_ROWS = 2
 _COLUMNS = ("gate", "value", "limit", "difference", "interval")
-_WORDS = {"broken": "broken", "could_not_measure": "could not be measured"}
-_SIMULATED = "**SIMULATED**: these figures come from the simulator and describe no hardware."
 
 Document = Mapping[str, Any]
 Gate = Mapping[str, Any]
@@ -61,18 +62,20 @@ def files(document: Document, path: Path) -> dict[Path, str]:
 
 def markdown(document: Document, *, limit: int) -> str:
     """The report in at most ``limit`` bytes of GitHub's Markdown; 2,000 are enough for its head."""
-    gates = _gates(document)
+    gates = told_gates(document)
     bad = sorted((gate for gate in gates if gate["verdict"] != "pass"), key=_badness)
     good = [gate for gate in gates if gate["verdict"] == "pass"]
-    head, troubles = _head(document), _troubles(document)
+    head, wrong, known = _head(document), _troubles(document), _notes(document)
+    noted, troubles = _first_of(known), _first_of(wrong)
     table, terse = _table(bad, reasons=True), _table(bad, reasons=False)
     uncounted = _left_out(len(good), "passing gate")
     for rows, passing in ((table, _passing(good)), (table, uncounted), (terse, uncounted)):
-        text = _joined([*head, *rows, *troubles, *passing])
+        text = _joined([*head, *noted, *rows, *troubles, *passing])
         if _size(text) <= limit:
             return text
 
-    untold = _left_out(len(troubles[:-1]), "problem beside gates", "problems beside gates")
+    untold = _left_out(len(wrong), "problem beside gates", "problems beside gates")
+    untold += _left_out(len(known), "note")
 
     def with_rows(shown: int) -> str:
         missing = _left_out(len(bad) - shown, "gate that did not pass", "gates that did not pass")
@@ -98,32 +101,20 @@ def _size(text: str) -> int:
     return len(text.encode())
 
 
-def _gates(document: Document) -> list[Gate]:
-    """Each gate, with what its own entry does not say: whether its test was expected to fail, and
-    whether its figures are the simulator's."""
-    expected = {test["test"] for test in document["tests"] if test["outcome"] == "xfailed"}
-    simulated = {entry["id"] for entry in document["measurements"] if entry["simulated"]}
-    return [
-        {
-            **gate,
-            "expected": gate["test"] in expected,
-            "simulated": gate["measurement"] in simulated,
-        }
-        for gate in document["gates"]
-    ]
-
-
-def _badness(gate: Gate) -> int:
+def _badness(gate: Gate) -> tuple[int, float]:
+    """What failed comes first, the largest loss of it before all."""
     if gate["expected"]:
-        return 3
-    return 0 if gate["verdict"] == "fail" else 1 if not gate["covered"] else 2
+        return 3, 0.0
+    if gate["verdict"] == "fail":
+        return 0, -gate_loss(gate)
+    return 2 if gate["covered"] else 1, 0.0
 
 
 # --- the head --------------------------------------------------------------------------------
 
 
 def _head(document: Document) -> list[str]:
-    expected = sum(gate["expected"] and gate["verdict"] == "fail" for gate in _gates(document))
+    expected = sum(gate["expected"] for gate in told_gates(document))
     found = document["counts"]["gates"]
     counts = {**found, "fail": found["fail"] - expected, "expected": expected}
     told = [
@@ -141,23 +132,34 @@ def _head(document: Document) -> list[str]:
     if told:
         lines += [f"{count(sum(counts.values()), 'gate')}: {', '.join(told)}.", ""]
     if document["simulated"]:
-        lines += [_SIMULATED, ""]
+        lines += [f"**SIMULATED**: {SIMULATED}", ""]
     if not document["complete"]:
         lines += ["**INCOMPLETE**: the session was interrupted, or results were lost.", ""]
     return [*lines, " · ".join(_about(document)), ""]
 
 
+def _notes(document: Document) -> list[str]:
+    """What to know of sessions that were merged, a line each."""
+    return [f"- {prose(note, longest=_LONGEST_REASON)}" for note in notes(document)]
+
+
 def _about(document: Document) -> Iterator[str]:
     """What was measured on what, in one line."""
-    servers = list(dict.fromkeys(_server(server) for server in document["servers"]))
-    yield from servers[:_FEW]
-    if len(servers) > _FEW:
-        yield f"{len(servers) - _FEW} other servers"
-    for accelerator in document["environment"]["accelerators"][:_FEW]:
-        yield f"{prose(accelerator['product'])} x{accelerator['count']}"
+    yield from _few(map(_server, document["servers"]), "server")
+    accelerators = document["environment"]["accelerators"]
+    yield from _few(
+        (f"{prose(each['product'])} x{each['count']}" for each in accelerators), "accelerator"
+    )
     if commit := document["environment"]["git"]["commit"]:
         yield f"commit {code(commit[:10])}"
     yield f"pytest-llmperf {prose(document['tool']['version'])}"
+
+
+def _few(names: Iterable[str], what: str) -> Iterator[str]:
+    found = list(dict.fromkeys(names))
+    yield from found[:_FEW]
+    if len(found) > _FEW:
+        yield count(len(found) - _FEW, f"other {what}")
 
 
 def _server(server: Mapping[str, Any]) -> str:
@@ -277,20 +279,20 @@ def _interval(gate: Gate) -> str:
 def _troubles(document: Document) -> list[str]:
     """Tests that are broken or could not measure, and problems beside single tests."""
     lines = [
-        f"- {code(short(test['test']))} {_WORDS[test['outcome']]}: {prose(_first(test))}"
+        f"- {code(short(test['test']))} {PROBLEMS[test['outcome']]}: {prose(first_line(test))}"
         for test in document["tests"]
-        if test["outcome"] in _WORDS
+        if test["outcome"] in PROBLEMS
     ]
-    lines += [f"- {prose(problem, longest=_LONGEST_REASON)}" for problem in document["problems"]]
-    shown = lines[:_MOST_LISTED]
-    if len(lines) > len(shown):
-        shown.append(f"- and {len(lines) - len(shown)} more, in the report")
-    return [*shown, ""] if shown else []
+    problems = (prose(problem, longest=_LONGEST_REASON) for problem in document["problems"])
+    return [*lines, *(f"- {problem}" for problem in problems)]
 
 
-def _first(test: Mapping[str, Any]) -> str:
-    message: str = test["message"]
-    return message.splitlines()[0] if message else "no message"
+def _first_of(lines: Sequence[str]) -> list[str]:
+    """A list, as far as somebody reads it."""
+    if not lines:
+        return []
+    more = len(lines) - _MOST_LISTED
+    return [*lines[:_MOST_LISTED], *[f"- and {more} more, in the report"] * (more > 0), ""]
 
 
 def _left_out(number: int, one: str, many: str = "") -> list[str]:

@@ -16,11 +16,11 @@ from typing import Any
 
 from pytest_llmperf.errors import LlmPerfError
 
-from .assembly import SCHEMA_VERSION, TOOL, counts, overall
-from .covered import holes
+from .assembly import SCHEMA_VERSION, SEVERITY, TOOL, counts, overall
 from .document import Entry
 from .environments import common_environment, labels
-from .merged import (
+from .required import holes
+from .session_facts import (
     gone,
     missing_shards,
     notes_of,
@@ -29,14 +29,12 @@ from .merged import (
     status_of,
     with_names,
 )
+from .words import node_id, with_place
 
 Document = Mapping[str, Any]
 #: What belongs to one test, by the name of the report's list.
 _OF_TEST = ("measurements", "sweeps", "tests", "gates", "noise", "quality", "profiles")
 _DIGITS = 12
-#: Stands between a test and what it ran on, as xdist writes a test's group.
-_AT = "@"
-_SEVERITY = {"fail": 2, "inconclusive": 1, "pass": 0}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,7 +86,11 @@ def merge(
     gates = _gathered(sessions, "gates", several=False)
     missing = [hole for scope in required for hole in holes(parts, gates, scope)]
     lists = {kind: _gathered(sessions, kind, several=several) for kind in _OF_TEST}
-    servers = [server for session in sessions for server in session.servers.values()]
+    servers = [
+        server | _on(session, several)
+        for session in sessions
+        for server in session.servers.values()
+    ]
     return _document(parts, servers, lists, [*problems_of(parts), *missing], version)
 
 
@@ -125,11 +127,19 @@ def _document(
 def _gathered(sessions: Sequence[Session], kind: str, *, several: bool) -> list[Entry]:
     """The entries of all sessions, one test's next to each other, named by what they ran on."""
     return [
-        {**entry, "test": f"{test}{_AT}{session.facts['label']}" if several else test}
+        {**entry, **_on(session, several), "test": _called(test, session, several)}
         for test in sorted({test for session in sessions for test in session.tests})
         for session in sessions
         for entry in session.tests.get(test, {}).get(kind, ())
     ]
+
+
+def _on(session: Session, several: bool) -> Entry:
+    return {"on": session.facts["label"]} if several else {}
+
+
+def _called(test: str, session: Session, several: bool) -> str:
+    return with_place(test, session.facts["label"]) if several else test
 
 
 def _place(session: Session) -> tuple[Any, ...]:
@@ -164,13 +174,17 @@ def _sessions(document: Document) -> Iterator[Session]:
         return
     for part in merged["parts"]:
         own = {kind: _of_part(document, kind, part["id"]) for kind in ("servers", *_OF_TEST)}
-        servers = {server["id"]: dict(server) for server in own.pop("servers")}
+        servers = {server["id"]: _placeless(server) for server in own.pop("servers")}
         session = Session(facts=_facts_again(part), servers=servers)
         for kind, entries in own.items():
             for entry in entries:
-                test = entry["test"].removesuffix(f"{_AT}{part['label']}")
-                _add(session, kind, {**entry, "test": test})
+                _add(session, kind, _placeless(entry) | {"test": node_id(entry)})
         yield session
+
+
+def _placeless(entry: Mapping[str, Any]) -> Entry:
+    """What it ran on is told anew: it may be the same everywhere now, or called otherwise."""
+    return {name: value for name, value in entry.items() if name != "on"}
 
 
 def _facts_again(part: Mapping[str, Any]) -> Entry:
@@ -302,7 +316,7 @@ def _supersede(session: Session, test: str) -> None:
     session.servers = {name: each for name, each in session.servers.items() if name not in lost}
     words = [gate["verdict"] for gate in unit.get("gates", ())]
     outcome = next((each["outcome"] for each in unit.get("tests", ())), None)
-    worst = max(words, key=_SEVERITY.__getitem__, default=None)
+    worst = max(words, key=SEVERITY.__getitem__, default=None)
     _note_superseded(session.facts, [{"test": test, "outcome": outcome, "verdict": worst}])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,19 +42,15 @@ class GateView:
     simulated: bool
 
 
-def gate_view(
-    gate: Entry, *, simulated: Collection[str], history: str, expected: Collection[str] = ()
-) -> GateView:
-    """``simulated`` are the ids of measurements that come from a simulator, ``history`` is where
-    on the page the gate's history is, ``expected`` are the tests that were marked to fail."""
-    as_expected = gate["verdict"] == "fail" and gate["test"] in expected
+def gate_view(gate: Entry, *, history: str) -> GateView:
+    """One of :func:`~.told.told_gates`; ``history`` is where on the page its history is."""
     measured = gate["measurement"]
     return GateView(
         test=gate["test"],
         name=short(gate["test"]),
         metric=units.spoken(gate["metric"]),
-        word="failed as expected" if as_expected else _word(gate),
-        verdict="expected" if as_expected else gate["verdict"],
+        word="failed as expected" if gate["expected"] else _word(gate),
+        verdict="expected" if gate["expected"] else gate["verdict"],
         wanted=_wanted(gate),
         value=_value_and_limit(gate)[0],
         change=_change(gate),
@@ -67,8 +63,14 @@ def gate_view(
         anchor=anchor(measured) if measured else "",
         history=history,
         strip=strip_of(gate),
-        simulated=measured in simulated,
+        simulated=gate["simulated"],
     )
+
+
+def gate_loss(gate: Entry) -> float:
+    """How far a gate is missed, as a share of what it is held against; 0 where nobody knows."""
+    lost: float | None = gate["loss"] if gate["kind"] == "regression" else gate["difference"]
+    return abs(lost or 0.0)
 
 
 def _word(gate: Entry) -> str:

@@ -27,15 +27,16 @@ HEALTH_HEADINGS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurementView:
-    """One workload on one server, with the reference that it was compared with."""
+    """One workload on one server, with the reference that it was compared with. ``index`` is its
+    place in the report."""
 
-    id: str
+    index: int
     anchor: str
     test: str
     name: str
     workload: str
     facts: Sequence[tuple[str, str]]
-    reference: str | None
+    reference: bool
     runs: Sequence[Sequence[str]]
     health: Sequence[Sequence[str]]
     simulated: bool
@@ -46,17 +47,17 @@ def measurements(document: Entry) -> list[MeasurementView]:
     by_id = {each["id"]: each for each in document["measurements"]}
     compared = {each["reference"] for each in document["measurements"]}
     return [
-        _measurement(each, by_id.get(each["reference"] or ""))
-        for each in document["measurements"]
+        _measurement(index, each, by_id.get(each["reference"] or ""))
+        for index, each in enumerate(document["measurements"])
         if each["id"] not in compared
     ]
 
 
-def _measurement(entry: Entry, reference: Entry | None) -> MeasurementView:
+def _measurement(index: int, entry: Entry, reference: Entry | None) -> MeasurementView:
     runs = [*entry["runs"], *(reference["runs"] if reference else ())]
     runs.sort(key=lambda run: str(run["started_at"]))
     return MeasurementView(
-        id=entry["id"],
+        index=index,
         anchor=anchor(entry["id"]),
         test=entry["test"],
         name=short(entry["test"]),
@@ -66,7 +67,7 @@ def _measurement(entry: Entry, reference: Entry | None) -> MeasurementView:
             for name in _HEADLINE
             if (found := entry["summary"].get(name)) is not None
         ],
-        reference=reference["id"] if reference else None,
+        reference=reference is not None,
         runs=[_run(run) for run in runs],
         health=[_health(run) for run in runs if run["client"]],
         simulated=entry["simulated"],
@@ -82,7 +83,7 @@ def _left_out(runs: Sequence[Entry]) -> list[str]:
             kinds.setdefault(kind, []).append(why)
     return [
         f"{count(len(found), 'run')} left out: {found[0]}"
-        + (" (and for the like reason the others)" if len(found) > 1 else "")
+        + ("; the others alike" if len(set(found)) > 1 else "")
         for found in kinds.values()
     ]
 

@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from .page_sessions import labels_by_part
 from .words import rounded
 
 Entry = Mapping[str, Any]
@@ -23,11 +22,10 @@ def servers(document: Entry) -> list[Entry]:
         for each in document["measurements"]
         if each["reference"] in measured
     }
-    labels = labels_by_part(document)
     return [
         {
             **_server(server, by_id.get(against.get(server["id"], ""))),
-            "on": labels.get(server.get("part", ""), ""),
+            "on": server.get("on", ""),
         }
         for server in document["servers"]
     ]

@@ -36,10 +36,3 @@ def notes(document: Entry) -> list[str]:
     """What to know of a merged report as a whole."""
     merged = document.get("merged")
     return list(merged["notes"]) if merged else []
-
-
-def labels_by_part(document: Entry) -> dict[str, str]:
-    """What each session ran on, where a report holds more than one kind."""
-    merged = document.get("merged") or {"parts": []}
-    found = {part["id"]: part["label"] for part in merged["parts"]}
-    return found if len(set(found.values())) > 1 else {}

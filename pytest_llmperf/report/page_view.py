@@ -9,13 +9,14 @@ from typing import Any
 
 from pytest_llmperf.metrics import units
 
-from .page_gates import GateView, gate_view
+from .page_gates import GateView, gate_loss, gate_view
 from .page_history import HistoryView, histories
 from .page_measured import HEALTH_HEADINGS, RUN_HEADINGS, MeasurementView, measurements
 from .page_servers import servers
 from .page_sessions import HEADINGS as SESSION_HEADINGS
 from .page_sessions import notes, session_rows
 from .profiles import HOW_TO_OPEN, ProfileView, profile_views
+from .told import told_gates
 from .words import count, percent, rounded, short
 
 Entry = Mapping[str, Any]
@@ -75,19 +76,16 @@ class View:
 
 def view_of(document: Entry) -> View:
     """The view of a report."""
-    simulated = {each["id"] for each in document["measurements"] if each["simulated"]}
     kept = histories(document["gates"])
-    expected = _expected(document)
     gates = [
         gate_view(
             gate,
-            simulated=simulated,
-            expected=expected,
             history=known.anchor if (known := kept.get((gate["test"], gate["metric"]))) else "",
         )
-        for gate in document["gates"]
+        for gate in told_gates(document)
     ]
-    ranked = sorted(gates, key=lambda gate: _RANKS.index(gate.verdict))
+    losses = [gate_loss(gate) for gate in document["gates"]]
+    ranked = [gate for _, gate in sorted(zip(losses, gates, strict=True), key=_rank)]
     return View(
         title=f"{_VERDICTS[document['verdict']]} · {_what(document)}",
         verdict=document["verdict"],
@@ -95,9 +93,9 @@ def view_of(document: Entry) -> View:
         sentence=_sentence(document),
         facts=_facts(document),
         warnings=_warnings(document),
-        failed=[gate for gate in gates if gate.verdict == "fail"],
-        undecided=[gate for gate in gates if gate.verdict == "inconclusive"],
-        expected=[gate for gate in gates if gate.verdict == "expected"],
+        failed=[gate for gate in ranked if gate.verdict == "fail"],
+        undecided=[gate for gate in ranked if gate.verdict == "inconclusive"],
+        expected=[gate for gate in ranked if gate.verdict == "expected"],
         gates=ranked,
         histories=sorted(kept.values(), key=lambda each: not each.opened),
         troubles=[
@@ -127,6 +125,12 @@ def view_of(document: Entry) -> View:
     )
 
 
+def _rank(row: tuple[float, GateView]) -> tuple[int, float]:
+    """What failed comes first, of that the largest loss; the others stay in their order."""
+    loss, gate = row
+    return _RANKS.index(gate.verdict), -loss if gate.verdict == "fail" else 0.0
+
+
 # --- the head ----------------------------------------------------------------------------------
 
 
@@ -151,7 +155,7 @@ def _sentence(document: Entry) -> str:
     total = sum(counts.values())
     if not total:
         return f"No gate was judged.{_other_trouble(document)}"
-    expected = _expected_failures(document)
+    expected = sum(gate["expected"] for gate in told_gates(document))
     shown = {
         "failed": counts["fail"] - expected,
         "failed as expected": expected,
@@ -161,17 +165,6 @@ def _sentence(document: Entry) -> str:
     parts = [f"{number} {word}" for word, number in shown.items() if number]
     passed = f"{counts['pass']} of {count(total, 'gate')} passed"
     return f"{', '.join([passed, *parts])}.{_other_trouble(document)}"
-
-
-def _expected_failures(document: Entry) -> int:
-    """Gates that failed in tests that are marked to (``xfail``)."""
-    marked = _expected(document)
-    failed = [gate for gate in document["gates"] if gate["verdict"] == "fail" and gate["covered"]]
-    return sum(gate["test"] in marked for gate in failed)
-
-
-def _expected(document: Entry) -> set[str]:
-    return {test["test"] for test in document["tests"] if test["outcome"] == "xfailed"}
 
 
 def _other_trouble(document: Entry) -> str:

@@ -11,7 +11,8 @@ from pytest_llmperf.metrics.units import format_number, format_value
 
 from .certainty import certainty
 from .columns import PLAIN, Look, inert_report, table, wrapped
-from .terminal import expected_failures, joined
+from .terminal import joined
+from .told import told_gates
 from .words import beside, count, ends, percent, quantity, short
 
 Entry = Mapping[str, Any]
@@ -21,12 +22,11 @@ _OF_RUNS = ("ttft_p50", "ttft_p95", "tpot_mean", "e2e_p95", "output_throughput")
 def story_lines(document: Entry, look: Look = PLAIN) -> list[str]:
     """What the summary leaves out: place, servers, every run, every figure, every gate."""
     document = inert_report(document)
-    expected = expected_failures(document)
     return joined(
         _place(document["environment"], look),
         *(_server(server, look) for server in document["servers"]),
         *(_measurement(entry, look) for entry in document["measurements"]),
-        *(_gate(gate, look, expected=gate["test"] in expected) for gate in document["gates"]),
+        *(_gate(gate, look) for gate in told_gates(document)),
     )
 
 
@@ -184,8 +184,8 @@ def _interval(low: float | None, high: float | None, unit: str) -> str:
 # --- gates -----------------------------------------------------------------------------------
 
 
-def _gate(gate: Entry, look: Look, *, expected: bool) -> list[str]:
-    word = "failed as expected" if expected and gate["verdict"] == "fail" else gate["verdict"]
+def _gate(gate: Entry, look: Look) -> list[str]:
+    word = "failed as expected" if gate["expected"] else gate["verdict"]
     head = f"{short(gate['test'])}, {units.spoken(gate['metric'])}: {word}"
     lines = wrapped(head, look, "")
     for text in (gate["reason"], *_numbers(gate)):

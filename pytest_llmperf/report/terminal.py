@@ -15,11 +15,9 @@ from .columns import PLAIN, Look, inert_report, table, wrapped
 from .profiles import profile_lines
 from .sweeps import sweep_lines as sweep_lines
 from .sweeps import sweep_section
+from .told import PROBLEMS, SIMULATED, first_line, told_gates
 from .words import beside, count, percent, placed, short, to_noise, worse
 
-_SIMULATED = "SIMULATED: these figures come from the simulator and describe no hardware."
-#: Outcomes of tests that leave gates undecided, in words.
-PROBLEMS = {"broken": "broken", "could_not_measure": "could not be measured"}
 #: The word of a failure that counts for nothing, and has no colour.
 EXPECTED = "failed"
 _COLOURS = {"pass": ("green",), "inconclusive": ("yellow",), "FAIL": ("red", "bold")}
@@ -67,7 +65,8 @@ def server_lines(document: Document, look: Look = PLAIN) -> list[str]:
         if server.get("recipe"):
             lines += wrapped(f"recipe: {server['recipe']}", look)
     if document["simulated"]:
-        lines += [look.paint(line, "yellow") for line in wrapped(_SIMULATED, look, indent="")]
+        said = wrapped(f"SIMULATED: {SIMULATED}", look, indent="")
+        lines += [look.paint(line, "yellow") for line in said]
     return lines
 
 
@@ -174,31 +173,19 @@ def _kinds(found: Mapping[str, Any]) -> str:
 
 def gate_table(document: Document, look: Look = PLAIN) -> list[str]:
     """One row per gate: value, limit, difference with its interval, smallest detectable loss."""
-    simulated = {entry["id"] for entry in document["measurements"] if entry["simulated"]}
-    measured = [gate["measurement"] for gate in document["gates"] if gate["measurement"]]
-    all_simulated = bool(measured) and simulated.issuperset(measured)
-    labelled = set() if all_simulated else simulated
-    expected = expected_failures(document)
-    rows = [
-        _gate_row(gate, labelled, look, expected=gate["test"] in expected)
-        for gate in document["gates"]
-    ]
+    gates = told_gates(document)
+    measured = [gate for gate in gates if gate["measurement"]]
+    all_simulated = bool(measured) and all(gate["simulated"] for gate in measured)
+    rows = [_gate_row(gate, look, label=not all_simulated) for gate in gates]
     name = "gate, SIMULATED" if all_simulated else "gate"
     return table(rows, [name, "value", "limit", "difference", "detects", "verdict"], look)
 
 
-def expected_failures(document: Document) -> set[str]:
-    """Tests that failed and are marked to (``xfail``)."""
-    return {test["test"] for test in document["tests"] if test["outcome"] == "xfailed"}
-
-
-def _gate_row(
-    gate: Mapping[str, Any], labelled: set[str], look: Look, *, expected: bool
-) -> list[str]:
+def _gate_row(gate: Mapping[str, Any], look: Look, *, label: bool) -> list[str]:
     name = f"{placed(gate)}\n{units.spoken(gate['metric'])}"
-    if gate["measurement"] in labelled:
+    if label and gate["simulated"]:
         name += "\nSIMULATED"
-    word, _, why = verdict_word(gate, expected=expected).partition("\n")
+    word, _, why = verdict_word(gate).partition("\n")
     return [
         name,
         observed(gate),
@@ -263,11 +250,11 @@ def _loss(gate: Mapping[str, Any]) -> str:
     return f"{shown}\n{low:+.1f}..{high:+.1f} lost"
 
 
-def verdict_word(gate: Mapping[str, Any], *, expected: bool = False) -> str:
-    """ "FAIL", the verdict, or that there is a hole in coverage, and below it which; "failed" where
-    the test was ``expected`` to."""
+def verdict_word(gate: Mapping[str, Any]) -> str:
+    """Of one of :func:`~.told.told_gates`: "FAIL", the verdict, or that there is a hole in
+    coverage, and below it which; "failed" where that was expected."""
     if gate["verdict"] == "fail":
-        return f"{EXPECTED}\nas expected" if expected else "FAIL"
+        return f"{EXPECTED}\nas expected" if gate["expected"] else "FAIL"
     if gate["covered"]:
         return str(gate["verdict"])
     return f"NOT COVERED\n{gate['reason_code']}"
@@ -327,13 +314,8 @@ def problem_lines(document: Document, look: Look = PLAIN) -> list[str]:
         if tests:
             lines.append(look.paint(f"{count(len(tests), 'test')} {words}:", "red"))
             for test in tests:
-                lines += wrapped(f"{short(test['test'])}: {_first(test)}", look)
+                lines += wrapped(f"{short(test['test'])}: {first_line(test)}", look)
     if not document["complete"]:
         said = wrapped("INCOMPLETE: the session was interrupted, or results were lost.", look, "")
         lines += [look.paint(line, "red") for line in said]
     return lines
-
-
-def _first(test: Mapping[str, Any]) -> str:
-    message: str = test["message"]
-    return message.splitlines()[0] if message else "no message"

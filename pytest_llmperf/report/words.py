@@ -10,6 +10,10 @@ from pytest_llmperf.metrics.units import format_number, format_value
 
 #: Digits of a value and its limit that fewer would show in a wrong order.
 _MORE_DIGITS = (8, 15, 17)
+#: Decimals of a fraction behind which there is nothing but what floating point leaves.
+_DUST = 12
+#: Percent of which two decimals would not leave two digits.
+_SMALL = 0.1
 
 
 def anchor(id_: str) -> str:
@@ -18,25 +22,35 @@ def anchor(id_: str) -> str:
 
 
 def short(test: str) -> str:
-    """A test's name without its file and class; parameters may hold "::" themselves."""
+    """A test's name without its file and class, on one line; parameters may hold "::"."""
     head, bracket, parameters = test.partition("[")
-    return head.rsplit("::", 1)[-1] + bracket + parameters
+    return " ".join((head.rsplit("::", 1)[-1] + bracket + parameters).splitlines())
+
+
+def with_place(test: str, on: str) -> str:
+    """What a merged report calls a test that others ran elsewhere."""
+    return f"{test}@{on}"
+
+
+def node_id(entry: Mapping[str, Any]) -> str:
+    """That of an entry's test, without what :func:`with_place` added."""
+    return str(entry["test"]).removesuffix(with_place("", entry["on"]) if entry.get("on") else "")
 
 
 def placed(entry: Mapping[str, Any]) -> str:
     """The name of an entry's test, and below it what it ran on where a merged report says so."""
-    name = short(entry["test"])
-    head, at, place = name.rpartition("@")
-    return f"{head}\non {place}" if at and entry.get("part") else name
+    name = short(node_id(entry))
+    return f"{name}\non {entry['on']}" if entry.get("on") else name
 
 
 def percent(fraction: float | None, *, signed: bool = False) -> str:
-    """A fraction in percent; "-" where there is none."""
+    """A fraction in percent, 0 only where it is nothing; "-" where there is none."""
     if fraction is None:
         return "-"
-    number = round(fraction * 100, 2) + 0.0  # what is rounded to -0.0 becomes 0.0
+    number = 100 * round(fraction, _DUST) + 0.0  # what is rounded to -0.0 becomes 0.0
+    small = abs(number) < _SMALL
     plus = "+" if signed and number > 0 else ""
-    return f"{plus}{format_number(number, digits=3)} %"
+    return f"{plus}{format_number(number if small else round(number, 2), digits=3 - small)} %"
 
 
 def worse(loss: float | None, bound: float | None = None) -> str:

@@ -17,9 +17,7 @@ from pytest_llmperf.errors import ReportError
 from .schema import schema_errors
 
 
-def write_report(
-    document: Mapping[str, Any], path: Path, *, option: str = "--llmperf-report"
-) -> None:
+def write_report(document: Mapping[str, Any], path: Path, *, option: str) -> None:
     """Write ``document`` to ``path`` as JSON, so that a reader sees the old file or the new one;
     ``option`` says where to.
 
@@ -54,9 +52,7 @@ def _text(document: Mapping[str, Any], path: Path) -> str:
         ) from error
 
 
-def write_text(
-    text: str, path: Path, *, option: str = "--llmperf-report", what: str = "the report"
-) -> None:
+def write_text(text: str, path: Path, *, option: str, what: str = "the report") -> None:
     """Write ``text`` to ``path`` so that a reader sees the old file or the new one; directories
     above are made. Raises :class:`~pytest_llmperf.errors.ReportError` for a disk that refuses,
     naming the ``option`` that says where to and ``what`` is lost."""

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from pytest_llmperf.accelerators import fingerprint
 from pytest_llmperf.engines.base import Engine, extras_of
 from pytest_llmperf.engines.nodes import check_nodes
 from pytest_llmperf.errors import ClientError, ServerError
@@ -39,14 +40,16 @@ from pytest_llmperf.records import (
 from pytest_llmperf.redact import Secret
 
 from .bring_up import attach, launch
+from .clients import FindCrew, who_asks
 from .cores import split_cores
 from .device import DeviceHold
 from .devices import Allotment, for_container
 from .fitting import check_fit
 from .measurement import Measurement, measurement_id, summarise
 from .nodes import over_nodes
-from .over_ray import RayServing
+from .one_run import Measuring
 from .progress import how_far
+from .ranks import Ranks, RanksHere
 from .refusals import for_client, for_server
 from .server import LiveServer
 from .surroundings import Surroundings
@@ -121,7 +124,6 @@ class Block:
         """Make sure a server is up; raises ServerError with nothing left running."""
         if self.live is None:
             self.live = self._attach() if self.attached else self._launch()
-            self.live.ray = self.around.ray
             self.subject = self.live.record.subject or self.subject
         return self.live
 
@@ -153,7 +155,7 @@ class Block:
         """Send the warm-up requests of ``workload``; the seconds that measuring it will take."""
         self.around.progress.update(partial(self._run_line, workload, None, None))
         try:
-            return self.open().warm_up(workload, processes=self.around.workers)
+            return self.open().warm_up(workload)
         finally:
             self.around.progress.clear()
 
@@ -232,14 +234,16 @@ class Block:
         def show(index: int | None, progress: LoadProgress | None) -> None:
             self.around.progress.update(lambda: self._run_line(workload, index, progress))
 
-        runs = live.measure(
-            workload,
-            show,
+        how = Measuring(
             statistics=self.around.statistics,
             bounds=self.around.bounds,
             prices=self.around.prices,
-            processes=self.around.workers,
             keep=partial(self.around.keep, self.id, workload, self.side, pair),
+        )
+        runs = live.measure(
+            workload,
+            show,
+            how,
             visit=pair or 0,
             turn=turn,
             fingerprint=self.around.fingerprints and (pair is not None or self.around.subjects),
@@ -283,21 +287,48 @@ class Block:
             model=self.request.model,
             server_id=self.id,
             accelerator=self.accelerator,
+            crew=self._who_asks(),
             headers=(("Authorization", Secret(f"Bearer {key}")),) if key else (),
             remember=self._remember,
             with_subject=self._has_subject,
         )
 
+    def _who_asks(self, cores: tuple[int, ...] | None = None) -> FindCrew:
+        return who_asks(self.around.ray, processes=self.around.client_processes, cores=cores)
+
     def _launch(self) -> LiveServer:
         progress = self.around.progress
+        self._check_within_reach()
         with for_server("the lock of its device could not be taken", "--llmperf-lock-dir"):
             self.device.take(progress.test, lambda said: progress.say(f"{progress.test} ── {said}"))
         self.accelerator = self.device.accelerator
         try:
-            return self._start()
+            live = self._start()
         except BaseException:
             self.close()
             raise
+        finally:
+            self.around.progress.clear()
+        self.accelerator = self._as_found(live)
+        return live
+
+    def _as_found(self, live: LiveServer) -> Accelerator:
+        """The devices that the server has been given. It is remembered by the facts that were
+        planned: where those of others differ, they are not told."""
+        found, planned = live.ranks.accelerator, self.accelerator
+        alike = found is not None and fingerprint.environment(found) == fingerprint.environment(
+            planned
+        )
+        return found if found is not None and alike else planned
+
+    def _check_within_reach(self) -> None:
+        """Raise UsageMistake where those who are to ask could not reach a server started here."""
+        if self.around.ray is None:
+            return
+        line = f"{self.label} ── joining the Ray cluster that the load comes from"
+        self.around.progress.update(lambda: line)
+        try:
+            self.around.ray.check(self.around.bind)
         finally:
             self.around.progress.clear()
 
@@ -311,12 +342,12 @@ class Block:
         )
         model_path = self._model_path()
         image = self.request.image and find_image(self.request.image, self.request.container)
-        port = claim_port("127.0.0.1")
+        port = claim_port(self.around.bind)
         plan: LaunchPlan | None = None
-        cluster: RayServing | None = None
+        ranks: Ranks = RanksHere()
         try:
             placement = Placement(
-                host="127.0.0.1",
+                host=self.around.bind,
                 port=port,
                 accelerator=self.accelerator,
                 model_path=model_path,
@@ -331,25 +362,26 @@ class Block:
             plan = self._fitting(self.engine.plan(self._request_here(), placement), placement)
             plan = self._over_nodes(plan)
             self.launched += 1
-            cluster = self._join(plan)
+            ranks = self._join(plan)
             return launch(
                 self.engine,
                 into_container(plan, image, placement) if image else plan,
                 placement,
                 server_id=self.id,
                 log_path=self.around.log_dir / f"{self._log_name}-{self.launched}.log",
-                client_cores=cores.client,
+                crew=self._who_asks(cores.client),
                 held_fds=self.device.descriptors,
                 on_progress=self._show_start,
                 remember=self._remember,
                 with_subject=self._has_subject,
-                cluster=cluster,
+                ranks=ranks,
             )
-        except BaseException:
-            if cluster is not None:
-                cluster.finish()
-            for each in (port, *(rank.port for rank in (plan.others if plan else ()))):
-                release_port(each)
+        except BaseException as error:
+            try:
+                ranks.give_up(error)
+            finally:
+                for each in (port, *(rank.port for rank in (plan.others if plan else ()))):
+                    release_port(each)
             raise
 
     def _fitting(self, plan: LaunchPlan, placement: Placement) -> LaunchPlan:
@@ -393,13 +425,15 @@ class Block:
         plan, self._meeting = over_nodes(plan, flags, count, self.around.nodes, self._told())
         return plan
 
-    def _join(self, plan: LaunchPlan) -> RayServing | None:
-        """The cluster that its ranks are to run in; ``None`` where it starts them itself."""
+    def _join(self, plan: LaunchPlan) -> Ranks:
+        """Its ranks: in the cluster that they are to run in, or here."""
         if self.request.ray is None:
-            return None
+            return RanksHere()
+        from .over_ray import RayServing  # Ray's ways are heavy, and seldom gone
+
         self.around.progress.say(f"{self.label} ── joining the Ray cluster at {self.request.ray}")
         label = f"{self._log_name}-{self.launched}-{secrets.token_hex(4)}"
-        return RayServing.join(self.request, plan, self.accelerator.vendor, label)
+        return RayServing.join(self.request, plan, self.accelerator, label)
 
     def _remember(self, record: LaunchRecord) -> None:
         self.around.remember(replace(record, side=self.side))

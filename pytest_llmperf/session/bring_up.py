@@ -13,6 +13,7 @@ from pytest_llmperf.accelerators import fingerprint
 from pytest_llmperf.engines.base import Engine, extras_of
 from pytest_llmperf.errors import ServerError
 from pytest_llmperf.launch import http
+from pytest_llmperf.launch.addresses import is_loopback
 from pytest_llmperf.launch.process import ServerProcess
 from pytest_llmperf.launch.subject import subject
 from pytest_llmperf.records import (
@@ -25,7 +26,8 @@ from pytest_llmperf.records import (
 )
 from pytest_llmperf.redact import redact_argv
 
-from .over_ray import RayServing, end_process
+from .clients import FindCrew
+from .ranks import Ranks
 from .refusals import told as told_in_words
 from .server import CONTROL_TIMEOUT_S, LiveServer
 
@@ -42,31 +44,76 @@ def launch(
     *,
     server_id: str,
     log_path: Path,
-    client_cores: tuple[int, ...] | None,
+    crew: FindCrew,
     held_fds: Sequence[int],
     on_progress: Callable[[str, float], None],
     remember: Callable[[LaunchRecord], None],
     with_subject: bool = False,
-    cluster: RayServing | None = None,
+    ranks: Ranks,
 ) -> LiveServer:
     """Start ``plan``, wait until it is ready and is ours; ``remember`` gets its record either way,
-    ``with_subject`` with what exactly runs. ``cluster`` is where its ranks run, if not here.
+    ``with_subject`` with what exactly runs. ``ranks`` looks after those that are not here.
 
     Raises :class:`~pytest_llmperf.errors.ServerError` with nothing left running.
     """
-    plan = cluster.adjusted(plan) if cluster else plan
-    record = LaunchRecord(
+    plan = ranks.adjusted(plan)
+    record = _record(engine, plan, placement, server_id=server_id, log_path=log_path)
+    process: ServerProcess | None = None
+    try:
+        process = ServerProcess.start(
+            plan,
+            log_path=log_path,
+            on_progress=ranks.starting(on_progress),
+            held_fds=held_fds,
+        )
+        identity = identify(engine, process.url)
+        _check_ours(engine, identity, placement, plan, log_path)
+        ranks.ready(process.kill)
+        accelerator = ranks.accelerator or placement.accelerator
+        record = _of_ready(record, identity, process, ranks, accelerator)
+        if with_subject:
+            facts = fingerprint.beneath(accelerator)
+            found = subject(process.pid or None, identity, plan, placement.python, platform=facts)
+            record = replace(record, subject=found, notes=(*record.notes, *_unseen(plan, found)))
+        remember(record)
+        return LiveServer(
+            engine=engine,
+            identity=replace(identity, model=identity.model or placement.served_name),
+            record=record,
+            url=process.url,
+            accelerator=accelerator,
+            process=process,
+            ranks=ranks,
+            crew=crew,
+        )
+    except BaseException as error:
+        told = ranks.failed(error)
+        ranks.let_go()
+        if process is not None:
+            process.stop()
+        ranks.give_up(told)
+        remember(replace(record, failure=_in_short(told)))
+        if told is error:
+            raise
+        raise told from error
+
+
+def _record(
+    engine: Engine, plan: LaunchPlan, placement: Placement, *, server_id: str, log_path: Path
+) -> LaunchRecord:
+    """What is known of a launch before it."""
+    return LaunchRecord(
         id=uuid.uuid4().hex[:12],
         server_id=server_id,
         launched=True,
         engine=engine.name,
         version=None,
         model=placement.served_name,
-        url=f"http://{plan.host}:{plan.port}",
+        url=plan.url,
         argv=plan.argv,
         env=plan.env if plan.container is None else plan.container.env,
         args={},
-        notes=(*plan.notes, *trusting(plan.argv)),
+        notes=(*plan.notes, *trusting(plan.argv), *exposed(plan.host)),
         cores=plan.cores,
         started_at=clock.stamp().isoformat(),
         startup_time_s=None,
@@ -74,49 +121,23 @@ def launch(
         devices=tuple(device.uuid for device in placement.accelerator.devices),
         recipe=plan.recipe,
     )
-    process: ServerProcess | None = None
-    try:
-        process = ServerProcess.start(
-            plan,
-            log_path=log_path,
-            on_progress=cluster.starting(on_progress) if cluster else on_progress,
-            held_fds=held_fds,
-        )
-        identity = identify(engine, process.url)
-        _check_ours(engine, identity, placement, plan, log_path)
-        ranks = cluster.ready(end_process(process.pid)) if cluster else None
-    except BaseException as error:
-        told = cluster.failed(error) if cluster else error
-        if process is not None:
-            process.stop()
-        if cluster is not None:
-            cluster.give_up(told)
-        remember(replace(record, failure=_in_short(told)))
-        if told is error:
-            raise
-        raise told from error
-    record = replace(
+
+
+def _of_ready(
+    record: LaunchRecord,
+    identity: ServerIdentity,
+    process: ServerProcess,
+    ranks: Ranks,
+    accelerator: Accelerator,
+) -> LaunchRecord:
+    return replace(
         record,
         version=identity.version,
         args=identity.args,
         startup_time_s=process.startup_time_s,
-        ranks=ranks,
-        notes=(*record.notes, *(cluster.notes if cluster else ())),
-    )
-    if with_subject:
-        facts = fingerprint.beneath(placement.accelerator)
-        found = subject(process.pid or None, identity, plan, placement.python, platform=facts)
-        record = replace(record, subject=found, notes=(*record.notes, *_unseen(plan, found)))
-    remember(record)
-    return LiveServer(
-        engine=engine,
-        identity=replace(identity, model=identity.model or placement.served_name),
-        record=record,
-        url=process.url,
-        accelerator=(cluster and cluster.accelerator) or placement.accelerator,
-        process=process,
-        cluster=cluster,
-        client_cores=client_cores,
+        ranks=ranks.places,
+        devices=tuple(device.uuid for device in accelerator.devices),
+        notes=(*record.notes, *ranks.notes),
     )
 
 
@@ -124,6 +145,13 @@ def trusting(argv: Iterable[str]) -> list[str]:
     """That code of the model's own may run, for the report; nothing where it may not."""
     asked = [word for word in argv if _TRUSTING.match(word)]
     return [f"code that comes with the model may run: {asked[0]} was given"] if asked else []
+
+
+def exposed(host: str) -> list[str]:
+    """That other machines may reach the server, for the report; nothing where they cannot."""
+    if is_loopback(host):
+        return []
+    return [f"listens on {host}, where whoever reaches it can use and control it without a key"]
 
 
 def _unseen(plan: LaunchPlan, found: Mapping[str, Json]) -> list[str]:
@@ -159,6 +187,7 @@ def attach(
     model: str | None,
     server_id: str,
     accelerator: Accelerator,
+    crew: FindCrew,
     headers: tuple[tuple[str, str], ...],
     remember: Callable[[LaunchRecord], None],
     with_subject: bool = False,
@@ -192,7 +221,7 @@ def attach(
         url=url,
         accelerator=accelerator,
         process=None,
-        client_cores=None,
+        crew=crew,
         headers=headers,
     )
 

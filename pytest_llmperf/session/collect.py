@@ -18,6 +18,7 @@ from pytest_llmperf.report.assembly import assemble
 from pytest_llmperf.report.brief import brief_lines, closing_lines
 from pytest_llmperf.report.columns import Look
 from pytest_llmperf.report.published import published_lines
+from pytest_llmperf.report.session_facts import EXIT_GATE, EXIT_UNMEASURED
 from pytest_llmperf.report.story import story_lines
 from pytest_llmperf.report.terminal import summary_lines
 from pytest_llmperf.report.write import write_report
@@ -33,9 +34,6 @@ from .subtests import ENDING
 if TYPE_CHECKING:
     from .core import PerfSession
 
-#: Exit statuses beside pytest's own: only gates failed; something could not be measured.
-EXIT_GATE = 10
-EXIT_UNMEASURED = 11
 #: The attribute of a test's last report under which profiles ride that were made in its teardown.
 PROFILES = "llmperf_profiles"
 #: As -vv asks.
@@ -163,7 +161,7 @@ class Results:
         if path is None or self.document_built is None:
             return
         try:
-            write_report(self.document_built, path)
+            write_report(self.document_built, path, option="--llmperf-report")
             self._report_path = path
         except LlmPerfError as error:
             refused = isinstance(error.__cause__, OSError)

@@ -386,6 +386,7 @@ class PerfSession:
             prices=self.settings.prices,
             client_processes=self.settings.client_processes,
             ray=self._ray,
+            bind=self.settings.bind,
             pin=self.settings.pin,
             nodes=self._placing.nodes,
             subjects=self.memory is not None,

@@ -54,13 +54,16 @@ class DeviceHold:
         """Lock the devices, unless they are; ``on_wait`` is told who else has them."""
         if not self.descriptors:
             groups = self._groups()
-            uuids = [[device.uuid for device in group.devices] for group in groups]
+            uuids = [[device.uuid for device in self._held(group).devices] for group in groups]
             directory = self.lock_dir or subdirectory("devices")
             place, self._lock = lock_one_of(uuids, directory, holder=holder, on_wait=on_wait)
             self.accelerator, self._chosen = groups[place], True
         elif self.beside is not None:
             self.accelerator, self._chosen = self.beside.accelerator, True
-        self._before = memory_in_use(self.accelerator)
+        self._before = memory_in_use(self._held(self.accelerator))
+
+    def _held(self, chosen: Accelerator) -> Accelerator:
+        return chosen if self.allotment is None else self.allotment.held(chosen)
 
     def _groups(self) -> list[Accelerator]:
         if self.allotment is None or self._chosen:
@@ -83,7 +86,7 @@ class DeviceHold:
         """Until as much is free as was before. Raises
         :class:`~pytest_llmperf.errors.ServerError`."""
         released = wait_released(
-            lambda: memory_in_use(self.accelerator),
+            lambda: memory_in_use(self._held(self.accelerator)),
             self._before,
             timeout_s=RELEASE_TIMEOUT_S,
             slack_bytes=RELEASE_SLACK_BYTES,

@@ -15,6 +15,7 @@ from itertools import combinations, islice
 from pytest_llmperf.engines.base import Engine
 from pytest_llmperf.engines.parallel import SPREADS, Parallel
 from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.launch.addresses import LOOPBACK
 from pytest_llmperf.models.sizes import size_of
 from pytest_llmperf.records import Accelerator, Device, Placement, ServerRequest, Vendor
 
@@ -36,13 +37,15 @@ _MOST_GROUPS = 20_000
 class Allotment:
     """So many devices of ``among``, for one server after the other; ``tell`` is whether the server
     has to be told which they are. ``ranks`` of the server on this machine share them. ``open`` is
-    whether nothing says how many it uses."""
+    whether nothing says how many it uses, ``left_to_others`` whether somebody else chooses: then
+    any of ``among`` may be taken."""
 
     among: Accelerator
     count: int
     tell: bool = False
     ranks: int = 1
     open: bool = False
+    left_to_others: bool = False
 
     def as_many_as(self, other: Allotment) -> Allotment:
         """With as many as what it is compared with, where nothing says how many."""
@@ -59,6 +62,10 @@ class Allotment:
     def of(self, devices: Sequence[Device]) -> Accelerator:
         return replace(self.among, devices=tuple(devices))
 
+    def held(self, chosen: Accelerator) -> Accelerator:
+        """What nobody else may use while the server runs on ``chosen``."""
+        return self.among if self.left_to_others else chosen
+
     def shares(self, chosen: Accelerator) -> list[Accelerator]:
         """What each rank on this machine has of ``chosen``; a processor is everyone's."""
         if chosen.vendor not in VARIABLES:
@@ -70,6 +77,8 @@ class Allotment:
     def groups(self, prefer: Sequence[Device] = ()) -> list[Accelerator]:
         """The choices there are, the best first: of ``prefer``, then neighbours that begin at a
         multiple of their number (they share links and memory), other neighbours, all others."""
+        if self.left_to_others:
+            return [self.usual]
         liked = [device for device in prefer if device in self.among.devices]
         every = self._in_order(liked[: self.count]) if liked else None
         groups = dict.fromkeys(islice(self._groups(), _MOST_GROUPS))
@@ -163,7 +172,7 @@ def planned_words(
     if found.vendor not in VARIABLES or request.engine not in SPREADS:
         return request.args
     placement = Placement(
-        host="127.0.0.1",
+        host=LOOPBACK,
         port=0,
         accelerator=_at_most(request, found, ranks),
         model_path=request.model or "",

@@ -61,6 +61,9 @@ def match_facts(
     """The facts that must be equal for two runs to be compared, with what hooks add."""
     cores = split_cores(accelerator, processes=settings.client_processes, pin=settings.pin)
     facts = dict(fingerprint.environment(accelerator, pinned=cores.server))
+    if settings.ray is not None:
+        # Other machines ask, over a network. Absent otherwise, so that older keys hold.
+        facts["load_over_ray"] = 1
     config.hook.pytest_llmperf_fingerprint(config=config, accelerator=accelerator, facts=facts)
     return facts
 

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -40,6 +41,8 @@ _OUTPUTS = frozenset(
 _FINISHED = ("passed", "slow", "failed", "xfailed")
 #: What a test's result holds that is not that test's alone.
 _BESIDE = ("environment", "launches")
+#: The beginning of a finished test's line, with the test's name.
+_TEST = re.compile(rb'\{"test": ("(?:[^"\\]|\\.)*"), ')
 _MAP = dict[str, Any]
 
 
@@ -76,7 +79,8 @@ class Journal:
     """Written by the process that collects all results; no other session may while it does.
 
     A disk that refuses costs the chance to go on later and nothing else. ``resumed`` says that this
-    session goes on with the journal that is there. Raises
+    session goes on with the journal that is there; another one takes its place as soon as a test
+    of its own has finished, and not before. Raises
     :class:`~pytest_llmperf.errors.UsageMistake` where another session writes the same report.
     """
 
@@ -90,9 +94,15 @@ class Journal:
         self._resumed = resumed
         self._fd: int | None = None
         self._trouble: str | None = None
-        #: Tests written, those that were there already, and those of a session not gone on with.
-        self._kept = self._taken_over = self._replaced = 0
-        self._reports: dict[str, list[_MAP]] = {}
+        #: Whether what is in the file is this session's.
+        self._ours = resumed
+        #: The finished tests that are in the file, those that were when this session began, and
+        #: how many have been taken over.
+        self._there: set[str] = set()
+        self._left = self._taken_over = 0
+        self._reports: dict[str, list[pytest.TestReport]] = {}
+        #: Lines that mean something once a test that has finished follows them.
+        self._waiting: list[_MAP] = []
         try:
             self._begin()
         except OSError as error:
@@ -104,38 +114,44 @@ class Journal:
             self._taken_over += report.when == "teardown"
             return
         test = without_group(report.nodeid)
-        parts = self._reports.setdefault(test, [])
-        parts.append(self._plain(report))
+        self._reports.setdefault(test, []).append(report)
         fragment = getattr(report, "llmperf", None) or {}
         # A launch and the place ride on one test's result and belong to all.
         if beside := {name: fragment[name] for name in _BESIDE if fragment.get(name)}:
-            self._write({"beside": beside, "test": test})
+            self._waiting.append({"beside": beside, "test": test})
         if report.when == "teardown":
             self._end(test, report)
 
     def _end(self, test: str, report: pytest.TestReport) -> None:
-        parts = self._reports.pop(test)
+        reports = self._reports.pop(test)
+        said = (getattr(each, "llmperf", None) for each in reversed(reports))
         # A plugin may have run it again: the last fragment holds.
-        fragment = next((each["llmperf"] for each in reversed(parts) if each.get("llmperf")), None)
+        fragment = next(filter(None, said), None)
+        if fragment is None or not report.passed or not _finished(fragment):
+            return
+        parts = [self._plain(each) for each in reports]
         # Other kinds of report, as of subtests, do not survive being written down.
         usual = all(each.get("$report_type") == "TestReport" for each in parts)
-        if usual and report.passed and fragment is not None and _finished(fragment):
-            self._kept += self._write({"test": test, "reports": parts})
+        if usual and any(each.get("llmperf") for each in parts):
+            self._write(test, parts)
 
     def settle(self, *, done: bool, at_first_failure: bool = False) -> list[str]:
         """The session is over; the journal goes if all was ``done`` and the report is written, or
-        nothing is in it. Returns lines for the summary."""
-        kept = self._kept + self._taken_over
-        if self._fd is not None and (done or not kept):
-            self.path.unlink(missing_ok=True)
-        self.close()
-        return [*self._beginnings(), *([] if done else self._ends(kept, at_first_failure))]
+        no test is in it. What another session has left stays. Returns lines for the summary."""
+        self._let_go(over=done and self._ours)
+        return [*self._beginnings(), *([] if done else self._ends(at_first_failure))]
 
     def close(self) -> None:
-        """Let go of the file, as it is."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        """Let go of the file, as it is; of one without a test in it nothing stays."""
+        self._let_go(over=False)
+
+    def _let_go(self, *, over: bool) -> None:
+        if self._fd is None:
+            return
+        if over or not self._there:
+            self.path.unlink(missing_ok=True)
+        os.close(self._fd)
+        self._fd = None
 
     def _beginnings(self) -> Iterator[str]:
         if self._taken_over:
@@ -143,52 +159,64 @@ class Journal:
                 f"{OPTION}: {_tests(self._taken_over)} of the interrupted session taken over, not "
                 "run again"
             )
-        elif self._resumed:
-            yield f"{OPTION}: nothing to go on with in {self.path}; every test was run"
-        if self._replaced:
-            yield (
-                f"an interrupted session had left {_tests(self._replaced)} in {self.path}; they "
-                f"were run again, for {OPTION} was not given"
-            )
+        elif self._resumed and not self._left:
+            yield f"{OPTION}: nothing to go on with in {self.path}"
+        if self._left and not self._resumed:
+            had = f"an interrupted session had left {_tests(self._left)} in {self.path}"
+            if self._ours:
+                yield f"{had}; this session began anew, for {OPTION} was not given"
+            else:
+                yield f"{had}; they are still there, and {OPTION} goes on behind them"
 
-    def _ends(self, kept: int, at_first_failure: bool) -> Iterator[str]:
+    def _ends(self, at_first_failure: bool) -> Iterator[str]:
         if self._trouble is not None:
             yield self._trouble
-        elif kept:
+        elif self._there and self._ours:
             # A failure that is reported again would stop the session at the same place.
             without = ", without -x or --maxfail," if at_first_failure else ""
             yield (
-                f"{_tests(kept)} kept in {self.path}; the same command{without} and {OPTION} goes "
-                "on there"
+                f"{_tests(len(self._there))} kept in {self.path}; the same command{without} and "
+                f"{OPTION} goes on there"
             )
 
     def _plain(self, report: pytest.TestReport) -> _MAP:
         """As xdist would send it, without what other plugins hang on it and JSON cannot hold."""
-        data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
-        return {name: value for name, value in data.items() if _is_plain(value)}
+        data: _MAP = self._config.hook.pytest_report_to_serializable(
+            config=self._config, report=report
+        )
+        return data if _is_plain(data) else {n: v for n, v in data.items() if _is_plain(v)}
 
     def _begin(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = fd = _locked(self.path)
         there = self.path.read_bytes()
+        whole = there.rfind(b"\n") + 1
+        self._there = set(_named(there[:whole]))
+        self._left = len(self._there)
         if self._resumed:
             # A kill may have cut the last line short: what comes next begins a line.
-            os.ftruncate(fd, there.rfind(b"\n") + 1)
-        else:
-            self._replaced = sum(line.startswith(b'{"test": ') for line in there.split(b"\n")[:-1])
-            os.ftruncate(fd, 0)
-        if not os.fstat(fd).st_size:
-            self._append(fd, self._facts)
+            os.ftruncate(fd, whole)
 
-    def _write(self, line: _MAP) -> bool:
+    def _write(self, test: str, parts: list[_MAP]) -> None:
         if self._fd is None or self._trouble is not None:
-            return False
+            return
         try:
-            self._append(self._fd, line)
+            self._make_ours(self._fd)
+            for line in (*self._waiting, {"test": test, "reports": parts}):
+                self._append(self._fd, line)
         except OSError as error:
             self._give_up(error)
-            return False
-        return True
+            return
+        self._waiting.clear()
+        self._there.add(test)
+
+    def _make_ours(self, fd: int) -> None:
+        if not self._ours:
+            os.ftruncate(fd, 0)
+            self._there.clear()
+            self._ours = True
+        if not os.fstat(fd).st_size:
+            self._append(fd, self._facts)
 
     @staticmethod
     def _append(fd: int, line: _MAP) -> None:
@@ -202,6 +230,13 @@ class Journal:
             f"{self.path} could not be written ({error.strerror or error}): were this session "
             f"cut off, {OPTION} could not go on with it"
         )
+
+
+def _named(lines: bytes) -> Iterator[str]:
+    """The finished tests that are in ``lines``."""
+    for line in lines.split(b"\n"):
+        if match := _TEST.match(line):
+            yield str(json.loads(match[1]))
 
 
 def _locked(path: Path) -> int:

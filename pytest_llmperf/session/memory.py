@@ -76,6 +76,8 @@ class Memory:
         self._store: Store | None = None
         self._levels_at: Path | None = None
         self._accepted: Store | None = None
+        #: What stores hold, by key and whether of the accepted one, until something is written.
+        self._read: dict[tuple[str, bool], tuple[list[Observation], Level | None]] = {}
         self._kept: set[tuple[str, str]] = set()
         self._rescue = StoreRescue()
         self.calibrations = Calibrations(self._open, here.facts)
@@ -98,8 +100,7 @@ class Memory:
         :class:`~pytest_llmperf.store.StoreError`."""
         store, facts = self._open_accepted(), self._here.facts(accelerator)
         key = key_for(expectation, measurement, facts)
-        observations = self._before(store, key, expectation)
-        level = _newest(store.levels(key))
+        observations, level = self._before(store, key, expectation)
         refused = None
         if level is None:
             level, others, refused = self._elsewhere(store, key, facts)
@@ -117,10 +118,20 @@ class Memory:
             changed=changed,
         )
 
-    def _before(self, store: Store, key: str, expectation: Expectation) -> list[Observation]:
-        """The sessions before this one."""
+    def _before(
+        self, store: Store, key: str, expectation: Expectation
+    ) -> tuple[list[Observation], Level | None]:
+        """The sessions before this one, and the level that holds."""
         ours = self._under_way.get(expectation.nodeid)
-        return [each for each in store.observations(key) if each.id != ours]
+        observations, level = self._held(store, key)
+        return [each for each in observations if each.id != ours], level
+
+    def _held(self, store: Store, key: str) -> tuple[list[Observation], Level | None]:
+        """What a store holds of ``key``: one test asks for it several times."""
+        at = key, store is self._accepted
+        if at not in self._read:
+            self._read[at] = store.observations(key), _newest(store.levels(key))
+        return self._read[at]
 
     def _elsewhere(
         self, store: Store, key: str, facts: Facts
@@ -148,7 +159,7 @@ class Memory:
         :class:`~pytest_llmperf.store.StoreError`."""
         store, facts = self._open_accepted(), self._here.facts(accelerator)
         key = key_for(expectation, measurement, facts)
-        observations, level = self._before(store, key, expectation), _newest(store.levels(key))
+        observations, level = self._before(store, key, expectation)
         accepted = resting_on(level, observations)
         against = in_words(level, accepted) if level is not None else ""
         launches = launches_of(measurement)
@@ -198,7 +209,7 @@ class Memory:
         self, measurement: Measurement, expectation: Expectation, accelerator: Accelerator
     ) -> list[Observation]:
         key = key_for(expectation, measurement, self._here.facts(accelerator))
-        return self._open().observations(key)
+        return self._held(self._open(), key)[0]
 
     def known_gates(self) -> list[Known]:
         """Every gate of every test that is remembered and not retired.
@@ -280,6 +291,7 @@ class Memory:
 
     def _append(self, observation: Observation) -> Store:
         """Append to the store, or, where that fails, to one in the temporary directory."""
+        self._read.clear()
         try:
             store = self._open()
             store.append(observation)
@@ -304,6 +316,7 @@ class Memory:
         )
 
     def close(self) -> None:
+        self._read.clear()
         for store in (self._store, self._accepted):
             if store is not None:
                 store.close()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from pytest_llmperf.engines.nodes import NodeFlags, rank_words
 from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.launch.addresses import LOOPBACK
 from pytest_llmperf.launch.ports import claim_port, release_port
 from pytest_llmperf.launch.reach import reaching
 from pytest_llmperf.records import LaunchPlan, Rank, ServerRequest
@@ -48,7 +49,8 @@ def over_nodes(
     the plan holds is that of the first, and nothing to a rank on another node. Where one port
     cannot be had none is kept.
     """
-    host = nodes.hosts[0] if nodes.hosts else plan.host
+    # Ranks of this machine alone need no network to meet.
+    host = nodes.hosts[0] if nodes.hosts else LOOPBACK
     ports = [_claim_meeting(host)]
     try:
         if not nodes.hosts:

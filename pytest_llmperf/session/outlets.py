@@ -80,7 +80,7 @@ def _page(document: Mapping[str, Any], path: Path, profiles: Path | None) -> lis
     from pytest_llmperf.report.profiles import seen_from
 
     there = (profiles or path).parent
-    write_page(seen_from(document, there, path.parent), path)
+    write_page(seen_from(document, there, path.parent), path, option="--llmperf-html")
     return [path]
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 
@@ -17,15 +15,16 @@ from pytest_llmperf.accelerators.sampling import Found, Sampler
 from pytest_llmperf.cluster import agents, serving
 from pytest_llmperf.cluster.agents import Said
 from pytest_llmperf.cluster.join import Cluster
+from pytest_llmperf.cluster.messages import JobSeen
 from pytest_llmperf.cluster.serving import Survey
 from pytest_llmperf.cluster.state import await_end
-from pytest_llmperf.engines.over_ray import LABEL, RAY_FLAGS, environment, without_ray
-from pytest_llmperf.engines.parallel import Parallel, parallel_of
-from pytest_llmperf.errors import ClusterError, ServerError, UsageMistake
+from pytest_llmperf.engines.over_ray import LABEL, RAY_FLAGS, environment
+from pytest_llmperf.errors import ClusterError, ServerError
 from pytest_llmperf.metrics.energy import LARGEST_GAP_S, Window
 from pytest_llmperf.records import Accelerator, Device, LaunchPlan, RankPlace, ServerRequest
 
-from .devices import Allotment
+from .devices_over_ray import place, serving_devices, spread_of, together
+from .ranks import Progress
 
 #: How often the cluster is asked how the server fares.
 PERIOD_S = 1.0
@@ -37,68 +36,53 @@ _CLEAN_S = 30.0
 #: Links that were down need some seconds until what runs over them tries again.
 _SETTLE_S = 15.0
 _JOIN_THREAD_S = _SILENCE_S + 5.0
-
-Progress = Callable[[str, float], None]
-
-
-def allotment_over(request: ServerRequest, found: Accelerator, words: Sequence[str]) -> Allotment:
-    """The devices of a server over Ray, which chooses among them itself: like those here on every
-    node. ``words`` is the command line that tells how many."""
-    parallel = _parallel(request.engine, words)
-    nodes = request.nodes or parallel.nodes
-    sizes = {**parallel.sizes, "ray": 1, **({"nodes": nodes} if nodes > 1 else {})}
-    found = replace(found, parallel=sizes, nodes=nodes)
-    if found.vendor == "cpu":
-        return Allotment(among=found, count=len(found.devices))
-    each = math.ceil(parallel.devices / nodes)
-    if each > len(found.devices):
-        raise UsageMistake(
-            f"llm_server({request.engine!r}, ray=...): its arguments take {each} devices on each "
-            f"of {nodes} nodes, and this machine, whose are alike, has {len(found.devices)}; "
-            "correct args= or nodes=."
-        )
-    return Allotment(among=found, count=each)
-
-
-def _parallel(engine: str, words: Sequence[str]) -> Parallel:
-    return parallel_of(engine, without_ray(engine, words)) or Parallel(devices=1)
+_STATED = {"GPU": "--num-gpus=..."}
+_STATED_ELSE = "--resources=..."
 
 
 class RayServing:
-    """The part of one launch that is in the cluster; made by :meth:`join`.
+    """The part of one launch that is in the cluster; made by :meth:`join`. See
+    :class:`~.ranks.Ranks`.
 
-    Used by one thread, but for the one it starts itself. ``pids`` are those of the ranks, on
-    whichever node. ``accelerator`` are the devices of all nodes that serve, ``None`` where an
-    agent could not tell; ``notes`` say why.
+    Used by one thread, but for the one that it starts itself: what both change is behind ``_news``.
+    ``accelerator`` are the devices of all nodes that serve, ``None`` where an agent could not tell;
+    ``notes`` say why. ``planned`` is what was expected of them.
     """
 
-    def __init__(self, cluster: Cluster, label: str, vendor: str) -> None:
+    def __init__(self, cluster: Cluster, label: str, planned: Accelerator) -> None:
         self._cluster = cluster
         self._label = label
-        self._vendor = vendor
+        self._planned = planned
         self._used: set[str] = set()
+        self._waits = False
         self._head = ""
         self._next = clock.Deadline(0.0)
-        self._over = threading.Event()
         self._thread: threading.Thread | None = None
-        self._trouble: ClusterError | None = None
         self._finished = False
         self._found: dict[str, Found] = {}
-        self._heard: dict[str, list[Said]] = {}
         self._names: dict[str, str] = {}
+        self._here = ""
+        self._pids: dict[str, list[int]] = {}
+        self._news = threading.Condition()
+        self._over = False
+        self._trouble: ClusterError | None = None
+        self._heard: dict[str, list[Said]] = {}
         self._new: list[Condition] = []
-        self._lock = threading.Lock()
-        self.pids: tuple[int, ...] = ()
+        self._asked_ns = 0
+        self._wanted_ns = 0
+        self.places: tuple[RankPlace, ...] | None = None
         self.accelerator: Accelerator | None = None
         self.notes: tuple[str, ...] = ()
 
     @classmethod
-    def join(cls, request: ServerRequest, plan: LaunchPlan, vendor: str, label: str) -> RayServing:
+    def join(
+        cls, request: ServerRequest, plan: LaunchPlan, planned: Accelerator, label: str
+    ) -> RayServing:
         """Join the cluster of ``request`` and see that there is room for the server of ``plan``;
         ``label`` is what it will be known by. Raises ClusterError."""
-        cluster = Cluster.join(request.ray or "", package=True)
+        cluster = Cluster.join(request.ray or "")
         try:
-            one = cls(cluster, label, vendor)
+            one = cls(cluster, label, planned)
             one._check_room(request, plan)
         except BaseException:
             cluster.close()
@@ -107,20 +91,21 @@ class RayServing:
 
     def _check_room(self, request: ServerRequest, plan: LaunchPlan) -> None:
         flags = RAY_FLAGS[request.engine]
-        parallel = _parallel(request.engine, plan.argv)
+        parallel = spread_of(request.engine, plan.argv)
+        resource = flags.resource(self._planned.vendor)
         needed = (request.nodes or parallel.nodes) if flags.nodes else 1
         each = math.ceil(parallel.devices / needed) if flags.nodes else 1
         found = self._cluster.nodes()
         self._head = next((str(node) for node in found if node.head), "")
         lacks = serving.lacking(
-            found, needed=needed, bundle={"CPU": 1, "GPU": each}, here=flags.here
+            found, needed=needed, bundle={"CPU": 1, resource: each}, here=flags.here
         )
         if lacks:
             raise ClusterError(
                 f"the Ray cluster at {self._cluster.address} has no room for the server",
                 cause=lacks,
-                remedy="correct args= and nodes=, or start nodes with as many (`ray start "
-                "--num-gpus=...` says how many a node has)",
+                remedy="correct args= and nodes=, or start nodes with as many "
+                f"(`ray start {_STATED.get(resource, _STATED_ELSE)}` says how many a node has)",
             )
 
     def adjusted(self, plan: LaunchPlan) -> LaunchPlan:
@@ -141,8 +126,8 @@ class RayServing:
             if self._next.passed:
                 seen = self._look()
                 self._next = clock.Deadline(PERIOD_S)
-                waits = any(group.state == "PENDING" for group in seen.job.groups)
-                text = "waiting for room in the Ray cluster" if waits else text
+                self._waits = any(group.state == "PENDING" for group in seen.job.groups)
+                text = "waiting for room in the Ray cluster" if self._waits else text
             tell(text, seconds)
 
         return told
@@ -154,8 +139,9 @@ class RayServing:
                 _SILENCE_S, serving.survey, LABEL, self._label, method=method, seconds=_AGENTS_S
             )
         except ClusterError as error:
-            head = f"its head, {self._head}, " if self._head else "its head "
-            error.cause = f"{head}is gone, or cannot be reached from here"
+            if self._cluster.left:
+                head = f"its head, {self._head}, " if self._head else "its head "
+                error.cause = f"{head}is gone, or cannot be reached from here"
             raise
         found = serving.trouble(seen, self._used)
         self._used |= seen.used
@@ -163,35 +149,39 @@ class RayServing:
             raise found
         return seen
 
-    def ready(self, kill: Callable[[], None]) -> tuple[RankPlace, ...]:
-        """Where the ranks are, now that the server answers. From here on a thread looks after them,
-        and calls ``kill`` where one is lost: the server would go on and answer nobody."""
+    def ready(self, kill: Callable[[], None]) -> None:
+        """A thread looks after the ranks from here on, and calls ``kill`` where one is lost: the
+        server would go on and answer nobody."""
         seen = self._look()
-        self._names = {node.id: str(node) for node in seen.nodes}
-        places = {node.id: node for node in seen.nodes}
-        alive = [(name, actor) for name, actor in serving.ranks(seen.job) if actor.alive]
-        self.pids = tuple(actor.pid for _, actor in alive)
-        told = tuple(
-            RankPlace(
-                name=name,
-                node=actor.node,
-                host=places[actor.node].host,
-                address=places[actor.node].address,
-                devices=actor.devices,
-            )
-            for name, actor in alive
-        )
-        self._start_agents(told)
+        nodes = {node.id: node for node in seen.nodes}
+        self._names = {id_: str(node) for id_, node in nodes.items()}
+        self._here = next((node.id for node in seen.nodes if node.here), "")
+        # One that Ray has not placed yet is none that the server waits for.
+        placed = [(name, one) for name, one in serving.ranks(seen.job) if one.node in nodes]
+        alive = [(name, actor) for name, actor in placed if actor.alive]
+        for _, actor in alive:
+            self._pids.setdefault(actor.node, []).append(actor.pid)
+        self.places = tuple(place(name, actor, nodes[actor.node]) for name, actor in alive)
+        self._start_agents(self.places)
         self._thread = threading.Thread(
             target=self._watch, args=(kill,), name="llmperf-ray", daemon=True
         )
         self._thread.start()
-        return told
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """The ranks on this machine."""
+        return self._pids.get(self._here, ())
+
+    def sharing(self, device: Device, here: Sequence[int]) -> Sequence[int]:
+        """Process ids mean another process on each machine."""
+        on = [node for node, told in self._found.items() if device in told.accelerator.devices]
+        return here if self._here in on or not on else self._pids.get(on[0], ())
 
     def _start_agents(self, ranks: Sequence[RankPlace]) -> None:
         nodes = list(dict.fromkeys(rank.node for rank in ranks))
         said = self._cluster.call_within(
-            agents.START_S + _SILENCE_S, agents.start, nodes, Sampler, self._vendor
+            agents.START_S + _SILENCE_S, agents.start, nodes, Sampler, self._planned.vendor
         )
         self._found = {one.node: one.value for one in said if not one.missing}
         self.notes = tuple(
@@ -203,24 +193,43 @@ class RayServing:
             f"which of the devices of node {self._names[node]} serve is not known: Ray does not "
             "tell, and there are more than ranks"
             for node, found in self._found.items()
-            if _serving(found, node, ranks) is None
+            if serving_devices(found, node, ranks) is None
         )
         if not self.notes:
-            self.accelerator = _together(self._found, ranks)
+            self.accelerator = together(self._found, ranks, self._planned)
 
     # --- while it serves ----------------------------------------------------------------------
 
     def _watch(self, kill: Callable[[], None]) -> None:
-        while not self._over.wait(PERIOD_S):
+        while self._goes_on():
+            asked_ns = clock.now_ns()
             try:
-                self._keep(self._look(method="look").said)
+                self._keep(self._look(method="look").said, asked_ns)
             except ClusterError as error:
-                self._trouble = error
-                kill()
+                self._lose(error, kill)
                 return
 
-    def _keep(self, said: Sequence[Said]) -> None:
-        with self._lock:
+    def _goes_on(self) -> bool:
+        """Whether to look again: after a while, or as soon as somebody wants to know."""
+        with self._news:
+            self._news.wait_for(lambda: self._over or self._asked_ns < self._wanted_ns, PERIOD_S)
+            return not self._over
+
+    def _lose(self, error: ClusterError, kill: Callable[[], None]) -> None:
+        with self._news:
+            if not self._over:
+                self._trouble = error
+                self._news.notify_all()
+                kill()
+
+    def let_go(self) -> None:
+        """What is lost of the ranks from here on is so because their server is stopped."""
+        with self._news:
+            self._over = True
+            self._news.notify_all()
+
+    def _keep(self, said: Sequence[Said], asked_ns: int) -> None:
+        with self._news:
             for one in said:
                 if one.missing:
                     continue
@@ -228,6 +237,8 @@ class RayServing:
                 self._new += (
                     replace(each, at_ns=one.heard_ns + (each.at_ns or 0)) for each in one.value
                 )
+            self._asked_ns = asked_ns
+            self._news.notify_all()
 
     def check(self) -> None:
         """Raise what was lost of the server."""
@@ -242,14 +253,14 @@ class RayServing:
 
     def _silent(self) -> bool:
         since_ns = clock.now_ns() - LARGEST_GAP_S * 1e9
-        with self._lock:
+        with self._news:
             return any(said[-1].heard_ns < since_ns for said in self._heard.values())
 
     def silences(self, window: Window | None) -> list[str]:
         """Which nodes could not be reached for a while in ``window``, in words."""
         if window is None:
             return []
-        with self._lock:
+        with self._news:
             heard = {node: [one.heard_ns for one in said] for node, said in self._heard.items()}
         return [
             f"node {self._names[node]} could not be reached for {longest:.1f} s: what was measured "
@@ -266,18 +277,34 @@ class RayServing:
             yield None
             return
 
-        def look() -> Sequence[Condition]:
-            with self._lock:
-                new, self._new = self._new, []
-            return new
-
-        look()
+        self._taken()
+        self._await_news()  # energy is told from before the first request
         yield Watcher(
-            look=look,
+            look=self._watched,
             period_s=max(PERIOD_S, *(found.period_s or 0.0 for found in tells)),
             source=f"{tells[0].source} over Ray",
             advice=tells[0].advice,
         )
+
+    def _watched(self) -> Sequence[Condition]:
+        """The devices as they are now, and as they were since the last call."""
+        self._await_news()
+        return self._taken()
+
+    def _await_news(self) -> None:
+        """Until the agents have been asked once more, for as long as a look may take."""
+        with self._news:
+            self._wanted_ns = wanted_ns = clock.now_ns()
+            self._news.notify_all()
+            self._news.wait_for(
+                lambda: self._asked_ns >= wanted_ns or self._over or self._trouble is not None,
+                PERIOD_S + _AGENTS_S,
+            )
+
+    def _taken(self) -> Sequence[Condition]:
+        with self._news:
+            new, self._new = self._new, []
+        return new
 
     # --- and when it ends ---------------------------------------------------------------------
 
@@ -298,6 +325,9 @@ class RayServing:
         if failed is not None:
             name, actor = failed
             error.cause = f"{name}, on node {seen.node(actor.node)}: {error.cause or 'see its log'}"
+        elif self._waits and error.exit_status is None:
+            error.cause = "it still waited for room in the Ray cluster: others hold what it needs"
+            error.remedy = "see `ray status` for who they are, or give it more time with timeout="
         return error
 
     def finish(self) -> None:
@@ -306,47 +336,45 @@ class RayServing:
         if self._finished:
             return
         self._finished = True
-        self._over.set()
+        self.let_go()
         if self._thread is not None:
             self._thread.join(_JOIN_THREAD_S)
         try:
-            self._see_it_gone()
+            left = self._left()
         except ClusterError:
             # Where the cluster was lost, that is told already.
             if self._trouble is None:
                 raise
+            return
         finally:
             self._cluster.close()
+        _check_gone(left)
 
     def give_up(self, error: BaseException) -> None:
         """:meth:`finish` after an ``error``, which also tells what could not be ended."""
         try:
             self.finish()
         except ClusterError as left:
-            if not isinstance(error, ServerError):
+            if isinstance(error, ServerError):
+                error.remedy = "; ".join(part for part in (error.remedy, left.summary) if part)
+            elif isinstance(error, Exception):
                 raise
-            error.remedy = "; ".join(part for part in (error.remedy, left.summary) if part)
+            else:
+                error.add_note(str(left))
 
-    def _see_it_gone(self) -> None:
-        left = self._cluster.call_within(
+    def _left(self) -> JobSeen:
+        return self._cluster.call_within(
             _CLEAN_S + _SILENCE_S, await_end, LABEL, self._label, _CLEAN_S
         )
-        if left.holds or not (left.over or left.id is None):
-            raise ClusterError(
-                "the server has ended, but the Ray cluster still holds what it made: "
-                f"{', '.join(left.holds) or f'its job {left.id}'}",
-                remedy=f"end job {left.id} by hand, see `ray list actors`",
-            )
 
 
-def end_process(pid: int) -> Callable[[], None]:
-    """Has the server's own process, which we started, end at once."""
-
-    def end() -> None:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-    return end
+def _check_gone(left: JobSeen) -> None:
+    if left.holds or not (left.over or left.id is None):
+        raise ClusterError(
+            "the server has ended, but the Ray cluster still holds what it made: "
+            f"{', '.join(left.holds) or f'its job {left.id}'}",
+            remedy=f"end job {left.id} by hand, see `ray list actors`",
+        )
 
 
 def _told(found: ClusterError, error: BaseException) -> ClusterError:
@@ -367,22 +395,3 @@ def _longest_gap_s(moments: Sequence[int], window: Window) -> float:
         if later > window.start_ns and earlier < window.end_ns
     ]
     return max(gaps, default=0) / 1e9
-
-
-def _serving(found: Found, node: str, ranks: Sequence[RankPlace]) -> tuple[Device, ...] | None:
-    """The devices of a node that serve; ``None`` where that cannot be told."""
-    devices = found.accelerator.devices
-    here = [rank for rank in ranks if rank.node == node]
-    numbers = {number for rank in here for number in rank.devices}
-    if numbers:
-        return tuple(one for one in devices if str(one.visible_as or one.index) in numbers)
-    whole = found.accelerator.vendor == "cpu" or len(devices) <= len(here)
-    return devices if whole else None
-
-
-def _together(found: Mapping[str, Found], ranks: Sequence[RankPlace]) -> Accelerator:
-    """The devices that serve, of all nodes, each once."""
-    first = next(iter(found.values())).accelerator
-    serving_ = (_serving(told, node, ranks) or () for node, told in found.items())
-    devices = {device.uuid: device for each in serving_ for device in each}
-    return replace(first, devices=tuple(devices.values()))

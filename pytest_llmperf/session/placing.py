@@ -18,8 +18,8 @@ from pytest_llmperf.settings import Settings
 
 from .device import check_as_many
 from .devices import Allotment, allot, planned_words, visible_in
+from .devices_over_ray import allotment_over
 from .nodes import Nodes
-from .over_ray import allotment_over
 
 
 class Placing:

@@ -168,6 +168,8 @@ def _profiler_of(block: Block) -> Profiler:
     """Raises ServerError where there is none, or none that we may ask."""
     if block.attached:
         raise ServerError("it was running already, and only what is started here is profiled")
+    if block.request.ray is not None:
+        raise ServerError("its ranks run in a Ray cluster, and each node would keep its own traces")
     profiler = extras_of(block.engine).profiler
     if profiler is None:
         raise ServerError(f"the engine {block.engine.name!r} has no profiler that can be asked")

@@ -7,16 +7,14 @@ those that the store knows of earlier sessions, until somebody retires them.
 from __future__ import annotations
 
 import shlex
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pytest_llmperf.expectations import Expectation
-from pytest_llmperf.metrics.units import spoken
-from pytest_llmperf.option_values import Shard
+from pytest_llmperf.judging_options import Scope, Shard
 from pytest_llmperf.records import Level, Observation
-from pytest_llmperf.settings import Scope
+from pytest_llmperf.report.required import gates_on, nothing_decided
 
 #: The group of xdist's that every test with a server is put into.
 GROUP = "llmperf"
@@ -139,7 +137,7 @@ def shortcomings(
         for test, gates in absent.items()
         if outcomes.get(test) not in _RED
     ]
-    return sentences or list(_nothing_decided(scope, judged))
+    return sentences or list(nothing_decided(judged, f"--llmperf-require {scope.given}"))
 
 
 def shortcomings_of_shard(
@@ -183,8 +181,7 @@ def _sentence(
     scope: Scope,
     store: str,
 ) -> str:
-    names = " and ".join(dict.fromkeys(spoken(gate.metric) for gate in gates))
-    many = f"gate{'s' * (len(gates) > 1)} on {names}"
+    many = gates_on([gate.metric for gate in gates])
     if not set(gates) & roll.declared:
         on = max(remembered[gate] for gate in gates)
         collected = test in {gate.test for gate in roll.declared} | roll.selected
@@ -206,17 +203,6 @@ def _why(test: str, roll: Roll, outcome: str) -> str:
     if outcome in ("skipped", "xfailed"):
         return f"the test was {'skipped' if outcome == 'skipped' else 'expected to fail'}"
     return "the test never came to its end" if not outcome else "the test measured nothing"
-
-
-def _nothing_decided(scope: Scope, judged: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    if any(gate["verdict"] != "inconclusive" for gate in judged):
-        return
-    codes = Counter(gate["reason_code"] for gate in judged)
-    shown = ", ".join(f"{count} {code}" for code, count in codes.most_common()) or "none was judged"
-    yield (
-        f"--llmperf-require {scope.given}: not one gate was decided ({shown}); give them more "
-        "launches or pairs, or remember more sessions"
-    )
 
 
 def _last_gates(fragments: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

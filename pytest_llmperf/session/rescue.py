@@ -42,7 +42,7 @@ def rescue_report(document: Mapping[str, Any], path: Path) -> str:
     """Keep a report that could not be written to ``path``; a sentence as above."""
     try:
         kept = Path(tempfile.mkdtemp(prefix="pytest-llmperf-report-"), path.name)
-        write_report(document, kept)
+        write_report(document, kept, option="--llmperf-report")
     except (OSError, ReportError) as error:
         return f"Nor could it be kept in the temporary directory ({error})."
     return f"It is kept in {kept} instead."

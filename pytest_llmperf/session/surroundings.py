@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.launch.addresses import LOOPBACK
 from pytest_llmperf.metrics.bounds import HealthBounds
 from pytest_llmperf.metrics.prices import Prices
 from pytest_llmperf.records import LaunchRecord, Pass, Question, Run, Side, Workload
@@ -34,6 +35,8 @@ class Surroundings:
     client_processes: int | None
     #: The cluster whose nodes ask, instead of this machine.
     ray: RayLoad | None = None
+    #: The address that servers are started at.
+    bind: str = LOOPBACK
     #: What accelerators cost, where the user told.
     prices: Prices | None = None
     #: Whether the server and the client are kept on cores of their own.
@@ -54,8 +57,3 @@ class Surroundings:
     #: Called with each run and its requests as soon as it is over, and the server's id, the
     #: workload, the side and the pair that it belongs to.
     keep: Callable[[str, Workload, Side, int | None, Run, Pass], None] = lambda *_: None
-
-    @property
-    def workers(self) -> int | None:
-        """How many ask; ``None``: as many as a load needs."""
-        return self.client_processes if self.ray is None else self.ray.workers

@@ -15,7 +15,7 @@ from pytest_llmperf.accelerators.conditions import Condition, Watcher, troubles
 from pytest_llmperf.accelerators.detect import watching
 from pytest_llmperf.metrics.energy import LARGEST_GAP_S, Window
 from pytest_llmperf.metrics.telemetry import reduce_looks, within
-from pytest_llmperf.records import Accelerator, Telemetry
+from pytest_llmperf.records import Accelerator, Device, Telemetry
 
 #: How long a driver that hangs may hold up the end of a run, beyond what its last look took.
 _LET_GO_S = 2.0
@@ -26,15 +26,18 @@ _KIB = 1024
 
 #: As :func:`~pytest_llmperf.accelerators.detect.watching`.
 Watching = Callable[[Accelerator], AbstractContextManager[Watcher | None]]
+#: Which of these process ids of the server on this machine, or which others, may use a device.
+Sharing = Callable[[Device, Sequence[int]], Sequence[int]]
 
 
 @dataclass(slots=True)
 class Seen:
-    """What was seen so far; ``own`` tells the process ids of the server. ``cpu_s`` is what looking
-    cost the thread that did, ``took_s`` how long the last look lasted."""
+    """What was seen so far; ``own`` tells the process ids of the server on this machine. ``cpu_s``
+    is what looking cost the thread that did, ``took_s`` how long the last look lasted."""
 
     accelerator: Accelerator
     own: Callable[[], Sequence[int]]
+    sharing: Sharing = lambda _, own: own
     samples: list[Sequence[Condition]] = field(default_factory=list)
     watcher: Watcher | None = None
     cpu_s: float = 0.0
@@ -44,7 +47,14 @@ class Seen:
         """Why a run in ``window`` says little about the server, in words."""
         if window is None or not (inside := within(self.samples, window)):
             return []
-        return troubles(self.accelerator, inside, self.own())
+        own = self.own()
+        return [
+            why
+            for device in self.accelerator.devices
+            for why in troubles(
+                replace(self.accelerator, devices=(device,)), inside, self.sharing(device, own)
+            )
+        ]
 
     def telemetry(self, window: Window | None) -> Telemetry | None:
         """What the devices were like in ``window``; ``None`` where nobody can tell anything."""
@@ -70,17 +80,24 @@ class Seen:
         )
 
 
+def here(accelerator: Accelerator) -> AbstractContextManager[Watcher | None]:
+    """Asking about the devices of this machine."""
+    return watching(accelerator)
+
+
 @contextmanager
 def watched(
     accelerator: Accelerator,
     own: Callable[[], Sequence[int]],
-    watch: Watching | None = None,
+    watch: Watching = here,
+    sharing: Sharing = lambda _, own: own,
 ) -> Iterator[Seen]:
     """Sample the devices of ``accelerator`` as long as the context lasts, in a thread of its own:
     at once, every period, and once more at the end, for what was drawn until then. Nothing at all
-    where nobody can be asked. ``watch`` is who knows whom to ask, by default this machine."""
-    seen = Seen(accelerator, own)
-    with (watch or watching)(accelerator) as watcher:
+    where nobody can be asked. ``watch`` is who knows whom to ask, by default this machine; by
+    ``sharing`` the server may use a device with others of its processes than those here."""
+    seen = Seen(accelerator, own, sharing)
+    with watch(accelerator) as watcher:
         if watcher is None:
             yield seen
             return

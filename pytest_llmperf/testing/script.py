@@ -111,7 +111,7 @@ class Truth:
 
     ``fault`` is what befell it, ``cached_tokens`` how many tokens of its prompt were in the
     pretended prefix cache, ``asked_tokens`` how many it wanted. ``digest`` is equal for equal
-    prompts.
+    prompts that one process was sent: another one's is of another seed.
     """
 
     index: int

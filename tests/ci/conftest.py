@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from patience import PATIENT
+from repositories import git
+
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "ci"
 STUB = Path(__file__).with_name("stub.py")
-GIT = ("git", "-c", "user.name=toy", "-c", "user.email=toy@invalid")
 #: What a commit installs: it makes the simulator as fast as it says.
 ENGINE = """
 import sys
@@ -32,11 +34,6 @@ METADATA = "Metadata-Version: 2.1\nName: sgl-toy\nVersion: {version}\n"
 IGNORED = "out/\n.venv/\n.plugin/\n.release/\n__pycache__/\n*.egg-info/\n"
 #: Loads and losses for machines that are busy with other tests.
 QUICK = (("requests=64", "requests=24"), ('"10%"', '"50%"'))
-#: The load client may be late on such a machine: it is not what is tried here.
-PATIENT = " ".join(
-    f"-o llmperf_{name}=off"
-    for name in ("client_cpu", "client_lag", "client_delivered", "client_in_flight", "max_drift")
-)
 
 Steps = Mapping[str, Any]
 
@@ -78,32 +75,26 @@ class World:
         """What pip was to install."""
         return [words[-1] for words in self.asked("pip")]
 
-    def git(self, *words: str, at: Path) -> str:
-        done = subprocess.run(
-            [*GIT, *words], cwd=at, env=self.env, capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
     def clone(self, ref: str, name: str = "work") -> Path:
         """What a CI checks out: a commit, no branch. The same directory for each job, as on a
         runner of one's own, cleaned of what the job before left."""
         place = self.root / name
         if not place.exists():
-            self.git("clone", "--quiet", str(self.remote), str(place), at=self.root)
-        self.git("fetch", "--quiet", "--tags", "origin", at=place)
-        self.git("checkout", "--quiet", "--force", "--detach", ref, at=place)
-        self.git("clean", "-ffdxq", at=place)
+            git("clone", "--quiet", str(self.remote), str(place), at=self.root)
+        git("fetch", "--quiet", "--tags", "origin", at=place)
+        git("checkout", "--quiet", "--force", "--detach", ref, at=place)
+        git("clean", "-ffdxq", at=place)
         return place
 
     def push(self, branch: str, *, version: str, itl_ms: float, tag: str = "") -> None:
         """A commit on ``branch`` that makes the engine one of this version and pace."""
         place = self.root / "author"
         if not (place / ".git").exists():
-            self.git("clone", "--quiet", str(self.remote), str(place), at=self.root)
-        self.git("fetch", "--quiet", "origin", at=place)
-        known = self.git("branch", "--remotes", "--format=%(refname:short)", at=place).split()
+            git("clone", "--quiet", str(self.remote), str(place), at=self.root)
+        git("fetch", "--quiet", "origin", at=place)
+        known = git("branch", "--remotes", "--format=%(refname:short)", at=place).split()
         begin = next((ref for ref in (f"origin/{branch}", "origin/main") if ref in known), "")
-        self.git("checkout", "--quiet", "-B", branch, *filter(None, [begin]), at=place)
+        git("checkout", "--quiet", "-B", branch, *filter(None, [begin]), at=place)
         shutil.rmtree(place / "python", ignore_errors=True)
         write(place / "python" / "toyengine" / "__init__.py", ENGINE.format(itl_ms=itl_ms))
         about = place / "python" / f"sgl_toy-{version}.dist-info" / "METADATA"
@@ -116,16 +107,16 @@ class World:
             assert usual in text
             text = text.replace(usual, quick)
         suite.write_text(text, encoding="utf-8")
-        self.git("add", "--all", at=place)
-        self.git("commit", "--quiet", "--message", f"engine {version}", at=place)
+        git("add", "--all", at=place)
+        git("commit", "--quiet", "--message", f"engine {version}", at=place)
         refs = [branch]
         if tag:
-            self.git("tag", tag, at=place)
+            git("tag", tag, at=place)
             refs.append(tag)
-        self.git("push", "--quiet", "origin", *refs, at=place)
+        git("push", "--quiet", "origin", *refs, at=place)
 
     def sha(self, ref: str) -> str:
-        return self.git("rev-parse", ref, at=self.remote)
+        return git("rev-parse", ref, at=self.remote)
 
     def shell(self, script: str, env: Mapping[str, str], *, at: Path, by: tuple[str, ...]) -> Done:
         done = subprocess.run(
@@ -161,8 +152,8 @@ def write(path: Path, text: str) -> None:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    if shutil.which("git") is None or shutil.which("bash") is None:
-        pytest.skip("needs git and bash")
+    if shutil.which("bash") is None:
+        pytest.skip("needs bash")
     made = World(root=tmp_path)
     programs, log = tmp_path / "bin", str(tmp_path / "asked.jsonl")
     here = f"exec '{sys.executable}' '{STUB}'"
@@ -185,7 +176,7 @@ def world(tmp_path: Path) -> World:
         "PERF_ENGINE": "sim",
         "PYTEST_ADDOPTS": f"-p no:cacheprovider --llmperf-runs=1 {PATIENT}",
     }
-    made.git("init", "--quiet", "--bare", "--initial-branch=main", "origin.git", at=tmp_path)
+    git("init", "--quiet", "--bare", "--initial-branch=main", "origin.git", at=tmp_path)
     made.push("main", version="1.0", itl_ms=2, tag="v1.0")
     made.push("main", version="1.1", itl_ms=2)
     return made

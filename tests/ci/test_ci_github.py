@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmperf.report.validate import validate_report
+from repositories import git
 
 if TYPE_CHECKING:
     from tests.ci.conftest import Files, GithubJob, GithubRunner, World
@@ -117,9 +118,9 @@ def test_a_night_is_remembered_with_its_calibration_and_its_red_gates(
     assert any("v1.0" in gate["against"] for gate in creep["gates"] if gate["against"])
     assert kept(world, github, nightly, event, at="origin/main~1") == "success"
 
-    files = world.git("ls-tree", "-r", "--name-only", "main", "perf", at=world.remote).split()
+    files = git("ls-tree", "-r", "--name-only", "main", "perf", at=world.remote).split()
     assert len(files) > 4
-    subjects = world.git("log", "--format=%s", "main", at=world.remote).splitlines()
+    subjects = git("log", "--format=%s", "main", at=world.remote).splitlines()
     assert subjects.count("perf: what this night has measured") == 2
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmperf.report.validate import validate_report
+from repositories import git
 
 if TYPE_CHECKING:
     from tests.ci.conftest import Done, Files, World
@@ -40,7 +41,7 @@ def changes(document: Mapping[str, Any]) -> str:
 
 def nights(world: World) -> int:
     """Commits of the one writer that have arrived."""
-    subjects = world.git("log", "--format=%s", "main", at=world.remote).splitlines()
+    subjects = git("log", "--format=%s", "main", at=world.remote).splitlines()
     return subjects.count("perf: what this night has measured")
 
 
@@ -108,7 +109,7 @@ def test_gitlab_remembers_a_night(world: World, gitlab: Gitlab) -> None:
         "GIT_CONFIG_KEY_0": f"url.{world.remote}.insteadOf",
         "GIT_CONFIG_VALUE_0": remote,
     }
-    world.git("config", "receive.advertisePushOptions", "true", at=world.remote)
+    git("config", "receive.advertisePushOptions", "true", at=world.remote)
     for count, name in enumerate(("calibrate", "nightly"), start=1):
         at = world.clone("origin/main")
         done = gitlab.run(name, at)

@@ -9,8 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from netns import OBJECT_STORE_BYTES  # type: ignore[import-not-found] # lies beside this file
 
-OBJECT_STORE_BYTES = 100_000_000
+#: What each node says that it has.
+EACH = {"num_cpus": 2, "num_gpus": 1, "object_store_memory": OBJECT_STORE_BYTES}
+
+
+@pytest.fixture(autouse=True)
+def _any_machine(busy_machine: None) -> None: ...
 
 
 @pytest.fixture(scope="session")
@@ -32,13 +38,13 @@ class Nodes:
 
         self._cluster: Any = Cluster(
             initialize_head=True,
-            head_node_args={"include_dashboard": False, **_like(gpus=1)},
+            head_node_args={"include_dashboard": False, **EACH},
         )
         self.address: str = self._cluster.address
         self.workers: list[Any] = []
 
     def grow(self) -> None:
-        self.workers.append(self._cluster.add_node(**_like(gpus=1)))
+        self.workers.append(self._cluster.add_node(**EACH))
 
     def kill_one(self) -> None:
         """As when its power fails."""
@@ -46,10 +52,6 @@ class Nodes:
 
     def end(self) -> None:
         self._cluster.shutdown()
-
-
-def _like(*, gpus: int) -> dict[str, Any]:
-    return {"num_cpus": 2, "num_gpus": gpus, "object_store_memory": OBJECT_STORE_BYTES}
 
 
 @pytest.fixture(scope="module")

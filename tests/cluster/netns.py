@@ -18,7 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -30,7 +30,7 @@ from pytest_llmperf import clock
 START_S = 120.0
 TRIES = 6
 OBJECT_STORE_BYTES = 100_000_000
-#: Found soon: a node is given up after two looks, one a second, that were not answered within one.
+#: Found soon: a node is given up after eight looks, one a second, that were not answered in time.
 FAST_HEALTH = {
     # A busy machine is no dead one.
     "RAY_raylet_start_wait_time_s": "300",
@@ -77,6 +77,11 @@ def _program() -> str:
 
 def _ip(*words: str) -> None:
     subprocess.run([_program(), *words], check=True, capture_output=True, timeout=20)
+
+
+def _remove(*words: str) -> None:
+    with contextlib.suppress(subprocess.CalledProcessError):
+        _ip(*words)
 
 
 @dataclass(slots=True)
@@ -150,14 +155,13 @@ class Network:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for machine in (*self.machines, self.here):
-            machine.die()
-        for machine in self.machines:
-            # The pair of cards goes with the namespace that holds one of them.
-            with contextlib.suppress(subprocess.CalledProcessError):
-                _ip("netns", "del", machine.name)
-        with contextlib.suppress(subprocess.CalledProcessError):
-            _ip("link", "del", self._id)
+        with contextlib.ExitStack() as last_first:
+            last_first.callback(_remove, "link", "del", self._id)
+            for machine in self.machines:
+                # The pair of cards goes with the namespace that holds one of them.
+                last_first.callback(_remove, "netns", "del", machine.name)
+            for machine in (*self.machines, self.here):
+                last_first.callback(machine.die)
 
     def machine(self) -> Machine:
         """One more machine."""
@@ -179,23 +183,21 @@ class Network:
 class RayNodes:
     """A Ray cluster on machines of a network, each of its nodes as ``ray start`` starts it.
 
-    ``scratch`` is a short path: sockets lie below it. ``env`` is laid over the environment of every
-    node, and so of every worker.
+    ``scratch`` is a short path: sockets lie below it.
     """
 
     scratch: Path
-    env: Mapping[str, str] = field(default_factory=dict)
     address: str = ""
 
-    def head(self, machine: Machine, *, cpus: int = 0, gpus: int = 0) -> None:
+    def head(self, machine: Machine) -> None:
         self.address = f"{machine.address}:6379"
         words = ["--head", "--port=6379", "--include-dashboard=false", "--no-monitor"]
-        self._start(machine, words, cpus, gpus)
+        self._start(machine, words, cpus=0)
 
-    def worker(self, machine: Machine, *, cpus: int = 1, gpus: int = 0) -> None:
-        self._start(machine, [f"--address={self.address}"], cpus, gpus)
+    def worker(self, machine: Machine, *, cpus: int = 1) -> None:
+        self._start(machine, [f"--address={self.address}"], cpus)
 
-    def _start(self, machine: Machine, words: Sequence[str], cpus: int, gpus: int) -> None:
+    def _start(self, machine: Machine, words: Sequence[str], cpus: int) -> None:
         """Start a node. One gives up where a busy machine has not started its helpers within 15 s,
         so there is more than one try."""
         argv = [
@@ -205,7 +207,7 @@ class RayNodes:
             "--disable-usage-stats",
             f"--node-ip-address={machine.address}",
             f"--num-cpus={cpus}",
-            f"--num-gpus={gpus}",
+            "--num-gpus=0",
             f"--object-store-memory={OBJECT_STORE_BYTES}",
             "--include-log-monitor=false",
             # Who shares one is taken for the same machine.
@@ -233,7 +235,7 @@ class RayNodes:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env={**environ, **FAST_HEALTH, "GLOO_SOCKET_IFNAME": machine.card, **self.env},
+                env={**environ, **FAST_HEALTH, "GLOO_SOCKET_IFNAME": machine.card},
                 start_new_session=True,
             )
 

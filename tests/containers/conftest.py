@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 import scipy.stats  # noqa: F401 - see tests/plugin/conftest.py
 
-from pytest_llmperf import clock
+from processes import until
 from pytest_llmperf.launch import container_tool, inside
 
 SCRIPT = Path(__file__).with_name("fake_docker.py")
-PATIENCE_S = 30.0
+
+
+@pytest.fixture(autouse=True)
+def _any_machine(busy_machine: None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +80,6 @@ def docker(
     fake = FakeDocker(directory=directory, process=subprocess.Popen(command, stdin=subprocess.PIPE))
     fake.program("docker", f'exec {sys.executable} -S {SCRIPT} client {directory} "$@"')
     fake.offer()
-    deadline = clock.Deadline(PATIENCE_S)
-    while not (directory / "docker.sock").exists() and not deadline.passed:
-        clock.sleep(0.02)
+    assert until((directory / "docker.sock").exists)
     yield fake
     fake.stop()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from processes import PATIENCE_S, until
 from pytest_llmperf import clock
 from pytest_llmperf.engines.sim import Sim
 from pytest_llmperf.errors import ServerError
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's prctl and /proc")
 
 HOST = "127.0.0.1"
-PATIENCE_S = 30.0
 CPU = Accelerator(devices=(Device(vendor="cpu", product="C", index=0, uuid="CPU"),), source="test")
 
 
@@ -53,15 +52,6 @@ def plan(name: str = "sim:1", *args: str, **changes: Any) -> LaunchPlan:
     inner = Sim().plan(ServerRequest(engine="sim", model="m", args=args), placement)
     wrapped = into_container(inner, found, placement, {"HF_HOME": os.devnull})
     return replace(wrapped, **changes)
-
-
-def until(condition: Callable[[], object]) -> bool:
-    deadline = clock.Deadline(PATIENCE_S)
-    while not condition():
-        if deadline.passed:
-            return False
-        clock.sleep(0.05)
-    return True
 
 
 def client_of(server: ServerProcess) -> int:

@@ -6,18 +6,16 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
-from pytest_llmperf import clock
+from processes import until
 
 if TYPE_CHECKING:
     from tests.containers.conftest import FakeDocker
 
-PATIENCE_S = 60.0
 FAST = ["--ttft-ms", "5", "--itl-ms", "2"]
 SLOW = ["--ttft-ms", "5", "--itl-ms", "3"]
 HEAD = """
@@ -170,15 +168,6 @@ def test_a_test_run_that_is_killed_leaves_nothing(
     assert until(lambda: not keeper.is_running())
     assert docker.containers() == []
     assert docker.calls("rm")
-
-
-def until(condition: Callable[[], object]) -> bool:
-    deadline = clock.Deadline(PATIENCE_S)
-    while not condition():
-        if deadline.passed:
-            return False
-        clock.sleep(0.05)
-    return True
 
 
 # --- what cannot be meant --------------------------------------------------------------------

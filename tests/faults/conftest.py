@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
+from processes import PATIENCE_S, command, marked, until
 from pytest_llmperf import clock
 
 #: Names the file that gets a line for each fault that was tried; see table.py.
@@ -23,7 +23,6 @@ ROWS = "LLMPERF_FAULT_ROWS"
 #: In the environment of all that a suite starts.
 MARK = "LLMPERF_FAULT_SUITE"
 LONG_S = 240.0
-PATIENCE_S = 60.0
 
 #: What every suite begins with: a load that is over in a moment.
 HEAD = """
@@ -180,29 +179,8 @@ class Suite:
 
 def still_there(mark: str) -> list[str]:
     """What carries the mark a moment after all should be over."""
-    deadline = clock.Deadline(PATIENCE_S)
-    while (found := _marked(mark)) and not deadline.passed:
-        clock.sleep(0.05)
-    return [f"{process.pid} {_command(process)}" for process in found]
-
-
-def _command(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return "gone meanwhile"
-
-
-def _marked(mark: str) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            ours = process.environ().get(MARK) == mark
-            if ours and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+    until(lambda: not marked(MARK, mark))
+    return [f"{process.pid} {command(process)}" for process in marked(MARK, mark)]
 
 
 @pytest.fixture
@@ -212,7 +190,7 @@ def suite(tmp_path: Path) -> Iterator[Suite]:
     yield made
     made.close()
     left = still_there(mark)
-    for process in _marked(mark):
+    for process in marked(MARK, mark):
         process.send_signal(signal.SIGKILL)
     assert left == []
 

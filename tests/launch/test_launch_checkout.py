@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,18 +10,9 @@ import pytest
 
 from pytest_llmperf.errors import ServerError, UsageMistake
 from pytest_llmperf.launch.checkout import built, merge_base
+from repositories import git
 
 BUILD = "import os, sys; os.makedirs('.venv/bin'); os.symlink(sys.executable, '.venv/bin/python')"
-
-
-def git(root: Path, *args: str) -> str:
-    program = shutil.which("git")
-    assert program is not None
-    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    done = subprocess.run(
-        [program, *who, *args], cwd=root, capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
 
 
 @pytest.fixture
@@ -30,23 +20,23 @@ def root(tmp_path: Path) -> Path:
     """``main`` with two commits; the branch parted after the first, and is checked out."""
     root = tmp_path / "repository"
     root.mkdir()
-    git(root, "init", "-q", "-b", "main")
+    git("init", "-q", "-b", "main", at=root)
     (root / "what").write_text("old")
-    git(root, "add", ".")
-    git(root, "commit", "-qm", "one")
-    git(root, "checkout", "-qb", "change")
+    git("add", ".", at=root)
+    git("commit", "-qm", "one", at=root)
+    git("checkout", "-qb", "change", at=root)
     (root / "what").write_text("new")
-    git(root, "commit", "-qam", "two")
-    git(root, "checkout", "-q", "main")
-    git(root, "commit", "-qm", "three", "--allow-empty")
-    git(root, "checkout", "-q", "change")
+    git("commit", "-qam", "two", at=root)
+    git("checkout", "-q", "main", at=root)
+    git("commit", "-qm", "three", "--allow-empty", at=root)
+    git("checkout", "-q", "change", at=root)
     return root
 
 
 def test_the_merge_base_is_built_once(root: Path, tmp_path: Path) -> None:
     said: list[str] = []
     commit = merge_base(root, "main")
-    assert commit == git(root, "rev-parse", "main~1")
+    assert commit == git("rev-parse", "main~1", at=root)
     command = [sys.executable, "-c", BUILD + "; open('ran', 'a').write('x')"]
     first = built(root, commit, command, tmp_path / "builds", say=said.append)
     assert (first.directory / "what").read_text() == "old"

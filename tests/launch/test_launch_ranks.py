@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, ItemsView, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+import processes
+from processes import command, marked, until
 from pytest_llmperf import clock
 from pytest_llmperf.errors import ServerError
 from pytest_llmperf.launch import leftovers, ports
@@ -21,7 +23,6 @@ from pytest_llmperf.launch.process import ServerProcess
 from pytest_llmperf.records import HttpProbe, LaunchPlan, Rank
 
 HERE = Path(__file__).parent
-PATIENCE_S = 30.0
 HOST = "127.0.0.1"
 OWNER = (("TOY_OWNER", f"{os.getpid()}-ranks"),)
 
@@ -69,30 +70,9 @@ def plan(*others: Rank, tricks: tuple[str, ...] = (), **changes: Any) -> LaunchP
     return LaunchPlan(**{**fields, **changes})
 
 
-def until(condition: Callable[[], object]) -> bool:
-    deadline = clock.Deadline(PATIENCE_S)
-    while not condition():
-        if deadline.passed:
-            return False
-        clock.sleep(0.05)
-    return True
-
-
-def env_of(process: psutil.Process) -> ItemsView[str, str]:
-    try:
-        return process.environ().items()
-    except psutil.Error:
-        return {}.items()
-
-
-def gone(pid: int) -> bool:
-    return pid not in toys()
-
-
 def toys() -> list[int]:
     """Of this module, with all that they have started."""
-    marked = (each for each in psutil.process_iter() if dict(OWNER).items() <= env_of(each))
-    return [each.pid for each in marked if each.status() != psutil.STATUS_ZOMBIE]
+    return [each.pid for each in marked(*OWNER[0])]
 
 
 def test_all_ranks_are_up_when_start_returns_and_gone_when_stop_does(log: Path) -> None:
@@ -130,7 +110,8 @@ def test_a_program_that_is_not_there_is_told_of_its_rank(log: Path) -> None:
 
 
 def test_a_rank_that_dies_later_is_told_and_the_rest_is_ended(log: Path) -> None:
-    server = ServerProcess.start(plan(other(1, "late-crash"), other(2)), log_path=log)
+    server = ServerProcess.start(plan(other(1), other(2)), log_path=log)
+    os.kill(server.pids[1], signal.SIGSEGV)
     assert until(lambda: not server.alive())
     error = server.died()
     assert error is not None
@@ -200,7 +181,7 @@ def test_a_rank_elsewhere_has_no_process_here(log: Path) -> None:
 
 ORPHANING = """
 import sys, os
-sys.path[:0] = [{here!r}]
+sys.path[:0] = {places!r}
 import test_launch_ranks as ranks
 from pathlib import Path
 from pytest_llmperf.launch.locks import DeviceLock
@@ -223,7 +204,8 @@ def test_no_rank_outlives_a_killed_test_run_and_the_devices_stay_locked_until_th
     log: Path, tmp_path: Path
 ) -> None:
     locks = tmp_path / "locks"
-    script = ORPHANING.format(here=str(HERE), owner=OWNER[0][1], locks=str(locks), log=str(log))
+    places = [str(HERE), str(Path(processes.__file__).parent)]
+    script = ORPHANING.format(places=places, owner=OWNER[0][1], locks=str(locks), log=str(log))
     run = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert run.stdout is not None
     pids = [int(word) for word in run.stdout.readline().split()]
@@ -242,7 +224,7 @@ def test_no_rank_outlives_a_killed_test_run_and_the_devices_stay_locked_until_th
 @linux_only
 def test_a_rank_whose_keeper_was_killed_too_is_swept_up(log: Path) -> None:
     server = ServerProcess.start(plan(other(1, "daemon")), log_path=log)
-    keepers = [each for each in psutil.Process().children() if "keeper.py" in str(each.cmdline())]
+    keepers = [each for each in psutil.Process().children() if "keeper.py" in command(each)]
     assert len(keepers) == 2
     for keeper in keepers:
         keeper.kill()

@@ -9,13 +9,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, ItemsView, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from processes import PATIENCE_S, command, gone, marked, until
 from pytest_llmperf import clock
 from pytest_llmperf.errors import ServerError
 from pytest_llmperf.launch import http, leftovers, ports
@@ -25,7 +26,6 @@ from pytest_llmperf.launch.process import ServerProcess
 from pytest_llmperf.records import FailureCause, HttpProbe, LaunchPlan, LogProgress
 
 HERE = Path(__file__).parent
-PATIENCE_S = 30.0
 HOST = "127.0.0.1"
 #: In the environment of every toy that this process launches itself.
 OWNER = (("TOY_OWNER", str(os.getpid())),)
@@ -62,41 +62,21 @@ def plan(*tricks: str, port: int | None = None, **changes: Any) -> LaunchPlan:
     return LaunchPlan(**{**fields, **changes})
 
 
-def until(condition: Callable[[], object]) -> bool:
-    deadline = clock.Deadline(PATIENCE_S)
-    while not condition():
-        if deadline.passed:
-            return False
-        clock.sleep(0.05)
-    return True
-
-
 def of_launch(launch_id: str) -> list[int]:
     """Pids of all processes that carry the launch's mark."""
     return [
         process.pid
         for process in psutil.process_iter()
-        if leftovers._mark(process) == launch_id and process.status() != psutil.STATUS_ZOMBIE
+        if leftovers._mark(process) == launch_id and not gone(process.pid)
     ]
 
 
 def left_over() -> list[psutil.Process]:
     """Toys of this process that still run, and keepers."""
     return [
-        *(process for process in psutil.process_iter() if dict(OWNER).items() <= env_of(process)),
-        *(child for child in psutil.Process().children() if "keeper.py" in str(child.cmdline())),
+        *marked(*OWNER[0]),
+        *(child for child in psutil.Process().children() if "keeper.py" in command(child)),
     ]
-
-
-def env_of(process: psutil.Process) -> ItemsView[str, str]:
-    try:
-        return process.environ().items()
-    except psutil.Error:
-        return {}.items()
-
-
-def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def is_free(port: int) -> bool:
@@ -249,6 +229,14 @@ def test_a_server_that_never_answers_is_given_up(log: Path) -> None:
     assert 'its last log line: "still warming up"' in error.cause
 
 
+def test_a_server_that_says_it_is_lost_is_not_waited_for(log: Path) -> None:
+    lost = FailureCause(pattern="warming up$", cause="it is lost", remedy="another", final=True)
+    error = failure(log, plan("never-ready", causes=(lost,)))
+    assert "will not become ready" in error.summary
+    assert error.cause == "it is lost (it logged: still warming up)"
+    assert error.remedy == "another"
+
+
 def test_another_status_is_not_ready(log: Path) -> None:
     error = failure(log, plan(ready=HttpProbe(path="/absent"), start_timeout_s=1.0))
     assert "GET /absent wanted 200, last answer: status 404" in error.cause
@@ -275,7 +263,8 @@ def test_an_answer_of_another_process_is_noticed(log: Path) -> None:
 
 
 def test_a_death_in_service_is_told(log: Path) -> None:
-    server = ServerProcess.start(plan("child", "late-crash"), log_path=log)
+    server = ServerProcess.start(plan("child"), log_path=log)
+    os.kill(server.pid, signal.SIGSEGV)
     assert until(lambda: not server.alive())
     error = server.died()
     server.stop()

@@ -57,12 +57,6 @@ def crash() -> None:
     sys.exit(3)
 
 
-def late_crash() -> None:
-    import threading
-
-    threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGSEGV)).start()
-
-
 def never_ready() -> None:
     print("still warming up", flush=True)
     time.sleep(600)
@@ -76,7 +70,6 @@ TRICKS: dict[str, Callable[[], object]] = {
     "hidden-child": hide_environment,
     "progress": progress,
     "crash": crash,
-    "late-crash": late_crash,
     "never-ready": never_ready,
     "slow": lambda: time.sleep(0.5),
 }

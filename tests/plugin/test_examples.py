@@ -19,6 +19,7 @@ import pytest
 
 import pytest_llmperf
 from pytest_llmperf.testing import FakeServer, Script
+from repositories import git, git_environment
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -139,23 +140,11 @@ def test_a_version_that_is_slower_fails(run: Any, tmp_path: Path) -> None:
     assert any("sgl-toy 1.0 -> 1.1" in each for each in changed), changed
 
 
-GIT = ("git", "-c", "user.name=toy", "-c", "user.email=toy@invalid")
 INSTALL = """
 import os, pathlib, sys, sysconfig
 packages = pathlib.Path(sysconfig.get_path("purelib"))
 packages.joinpath("toy.pth").write_text(os.path.abspath("python") + "\\n" + {paths!r})
 """
-
-
-def git(*args: str, at: Path) -> str:
-    done = subprocess.run(
-        [*GIT, *args], cwd=at, capture_output=True, text=True, check=True, env=no_git_settings()
-    )
-    return done.stdout.strip()
-
-
-def no_git_settings() -> dict[str, str]:
-    return {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
 
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
@@ -287,7 +276,7 @@ def test_git_bisect_finds_the_planted_commit(tmp_path: Path) -> None:
     subprocess.run(
         [EXAMPLES / "bisect" / "make_repository.sh", repository],
         check=True,
-        env=no_git_settings(),
+        env=git_environment(),
     )
     git("bisect", "start", "HEAD", "good", at=repository)
     bisect = [sys.executable, "-m", "pytest_llmperf.cli", "bisect", "--", "-q"]

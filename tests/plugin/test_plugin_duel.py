@@ -18,6 +18,7 @@ from pytest_llmperf.records import RegressionGate
 from pytest_llmperf.session import duel as duels
 from pytest_llmperf.session.comparison import SHARE_OF_LOOKS
 from pytest_llmperf.testing import FakeServer, Script
+from repositories import git
 
 SERVER = "--ttft-ms 5 --itl-ms 2"
 SLOWER = "--ttft-ms 5 --itl-ms 3"
@@ -198,11 +199,8 @@ def test_a_budget_that_is_too_small_says_so_and_launches_no_pairs(
 
 
 def test_the_merge_base_is_built_and_named(pytester: pytest.Pytester) -> None:
-    for command in (
-        ["init", "-q", "-b", "main"],
-        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "one", "--allow-empty"],
-    ):
-        pytester.run("git", *command)
+    git("init", "-q", "-b", "main", at=pytester.path)
+    git("commit", "-qm", "one", "--allow-empty", at=pytester.path)
     build = f"{sys.executable} -c 'import sys; print(sys.executable)'"
     cache = f"llmperf_cache_dir={pytester.path / 'cache'}"
     result, report = duel(
@@ -217,7 +215,7 @@ def test_the_merge_base_is_built_and_named(pytester: pytest.Pytester) -> None:
 def test_a_reference_that_cannot_be_built_is_broken_and_nothing_starts(
     pytester: pytest.Pytester,
 ) -> None:
-    pytester.run("git", "init", "-q", "-b", "main")
+    git("init", "-q", "-b", "main", at=pytester.path)
     result, report = duel(pytester, "--llmperf-reference-build=make reference")
     result.stdout.fnmatch_lines(["*--llmperf-reference-ref*"])
     assert report["counts"]["launches"] == 0

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from patience import PATIENT
 from pytest_llmperf.report.validate import validate_report
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fleet"
@@ -33,7 +34,7 @@ def night(fleet: Path, *args: str) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
         "PATH": f"{fleet.parent / 'bin'}:{os.environ['PATH']}",
-        "PYTEST_ADDOPTS": "--llmperf-runs=1 --llmperf-no-progress -p no:cacheprovider",
+        "PYTEST_ADDOPTS": f"{PATIENT} --llmperf-runs=1 --llmperf-no-progress -p no:cacheprovider",
     }
     command = [str(fleet / "night.sh"), *args]
     return subprocess.run(
@@ -68,3 +69,30 @@ def test_a_gate_that_every_kind_left_out_makes_the_night_red(fleet: Path) -> Non
     assert done.returncode == 11
     assert "test_on_the_newer_kind: nobody judged its gate on mean TPOT" in done.stdout
     assert report(fleet)["verdict"] == "inconclusive"
+
+
+def of_last_night(fleet: Path) -> list[Path]:
+    (fleet / "out").mkdir()
+    kept = [fleet / "out" / f"fleet.{kind}" for kind in ("json", "html")]
+    for path in kept:
+        path.write_text("of last night")
+    return kept
+
+
+def test_a_night_without_a_report_is_red_and_not_the_last_one(fleet: Path) -> None:
+    old = of_last_night(fleet)
+    done = night(fleet, "--no-such-option")
+    assert done.returncode == 11
+    assert done.stderr.endswith("no session left a report, so there is no verdict\n")
+    assert not any(path.exists() for path in old)
+
+
+def test_reports_that_cannot_be_merged_end_as_merge_says_and_make_no_page(fleet: Path) -> None:
+    old = of_last_night(fleet)
+    (fleet.parent / "bin" / "pytest").write_text(
+        '#!/bin/sh\nwhile [ "$1" != --llmperf-report ]; do shift; done\necho "{}" > "$2"\n'
+    )
+    done = night(fleet)
+    assert done.returncode == 1
+    assert done.stderr.startswith("pytest-llmperf: ")
+    assert not any(path.exists() for path in old)

@@ -10,7 +10,7 @@ import pytest
 TEST = r"""
 import pytest
 
-BAD = "</system-out><script>alert(1)</script> \x1b[31mred\u202e\u2066 ::error::x ]]>"
+BAD = "</system-out><script>alert(1)</script> \x1b[31mred\u202e\u2066 ]]>\n::error::x\n##[group]y"
 LONG = "\x1b[1m<b>" * 10_000
 W = pytest.mark.llm_workload("chat", input_tokens=8, output_tokens=8, requests=20, concurrency=4)
 
@@ -59,6 +59,8 @@ def test_what_a_session_writes_is_inert(
     ]
     assert not TURNING.search("\n".join(ours))
     assert not any("\x1b" in line for line in ours)
+    # Names of tests that pytest itself shows are its own.
+    assert not any("##[" in line for line in lines if "test_named[" not in line)
     for line in lines:
         if line.lstrip().startswith("::"):
             assert re.match(r"::(error|warning) file=", line)

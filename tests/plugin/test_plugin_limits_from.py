@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from repositories import git
+
 HEAD = """
 import pytest
 pytestmark = [
@@ -24,7 +26,7 @@ HIGH, LOW = 100_000_000, 0.01
 @pytest.fixture
 def suite(pytester: pytest.Pytester) -> pytest.Pytester:
     """``main`` demands what no server gives, of a test that this checkout has made modest."""
-    pytester.run("git", "init", "-q", "-b", "main")
+    git("init", "-q", "-b", "main", at=pytester.path)
     write(pytester, TEST.format(HIGH, "test_a"))
     commit(pytester)
     write(pytester, TEST.format(LOW, "test_a"))
@@ -38,9 +40,8 @@ def write(pytester: pytest.Pytester, body: str) -> None:
 
 
 def commit(pytester: pytest.Pytester) -> None:
-    pytester.run("git", "add", ".")
-    who = ("-c", "user.name=a", "-c", "user.email=a@b")
-    pytester.run("git", *who, "commit", "-qm", "one")
+    git("add", ".", at=pytester.path)
+    git("commit", "-qm", "one", at=pytester.path)
 
 
 def judged(

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_llmperf.records import Level, Observation
 from pytest_llmperf.store import open_store
+from pytest_llmperf.store.kept import Kept
 
 SERVER = "--ttft-ms 5 --itl-ms 2"
 SLOWER = "--ttft-ms 5 --itl-ms 4"
@@ -84,6 +85,27 @@ def test_the_first_day_is_neutral_and_remembered(pytester: pytest.Pytester) -> N
     assert observation.gates == ("tpot_mean",)
     assert observation.launches[0].metrics["tpot_mean"] == pytest.approx(2.0, rel=0.5)
     assert observation.subject["engine"] == "sim"
+
+
+def test_the_past_of_a_test_is_read_once(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = give_history(pytester, 10, accept=True)
+    read: list[tuple[str, str | None]] = []
+
+    class Counting(Kept):
+        def observations(self, key: str | None = None) -> list[Observation]:
+            read.append(("observations", key))
+            return super().observations(key)
+
+        def levels(self, key: str | None = None) -> list[Level]:
+            read.append(("levels", key))
+            return super().levels(key)
+
+    monkeypatch.setattr("pytest_llmperf.store.kept.Kept", Counting)
+    _, report = session(pytester)
+    assert report["gates"][0]["history"]["points"]
+    assert read == [("observations", newest.key), ("levels", newest.key)]
 
 
 def test_enough_sessions_without_an_accepted_level_are_red(pytester: pytest.Pytester) -> None:

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Any
 
 import pytest
 
-#: The simulator by the name of an engine with ranks; of its command line it knows but the first.
-TWO_RANKS = """
-import sys
-from dataclasses import replace
+import ranks_stand_in
 
-from pytest_llmperf.engines.sim import Sim
-
-SERVE = "import sys; from pytest_llmperf.testing.__main__ import main; main(sys.argv[1:7])"
-
-
-class Ranks(Sim):
-    def plan(self, request, placement):
-        plan = super().plan(replace(request, args=()), placement)
-        return replace(plan, argv=(sys.executable, "-c", SERVE, *plan.argv[3:]))
-
-
-def pytest_llmperf_engines():
-    return {"sglang": Ranks()}
-"""
 TEST = """
 import pytest
 
@@ -42,7 +26,7 @@ def test_it(llm_perf):
 
 @pytest.fixture
 def suite(pytester: pytest.Pytester) -> pytest.Pytester:
-    pytester.makeconftest(TWO_RANKS)
+    pytester.makeconftest(inspect.getsource(ranks_stand_in))
     pytester.makepyfile(TEST)
     return pytester
 

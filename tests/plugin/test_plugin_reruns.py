@@ -9,6 +9,7 @@ import pytest
 
 from pytest_llmperf.records import Level, Observation
 from pytest_llmperf.store import open_store
+from repositories import git
 
 SERVER = "--ttft-ms 5 --itl-ms 2"
 SLOWER = "--ttft-ms 5 --itl-ms 3"
@@ -129,10 +130,10 @@ def test_another_candidate_begins_anew(pytester: pytest.Pytester) -> None:
 def test_an_edit_that_is_not_committed_makes_another_candidate(
     pytester: pytest.Pytester,
 ) -> None:
-    git(pytester, "init", "-q")
+    git("init", "-q", at=pytester.path)
     (pytester.path / "engine.py").write_text("speed = 1\n")
-    git(pytester, "add", "engine.py")
-    git(pytester, "commit", "-qm", "first")
+    git("add", "engine.py", at=pytester.path)
+    git("commit", "-qm", "first", at=pytester.path)
     attempts = []
     for edit in ("", "", "speed = 2\n", "speed = 3\n"):
         if edit:
@@ -142,11 +143,6 @@ def test_an_edit_that_is_not_committed_makes_another_candidate(
     # The report, the store and the suite's own files are no edits from one session to the next.
     assert attempts == [1, 2, 1, 1]
     assert report["environment"]["git"]["dirty_digest"]
-
-
-def git(pytester: pytest.Pytester, *args: str) -> None:
-    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-    assert pytester.run("git", *who, *args).ret == 0
 
 
 def test_a_server_against_itself_is_asked_as_often_as_one_likes(

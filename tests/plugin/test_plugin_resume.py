@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from repositories import git
 
 SUITE = """
 import os
@@ -234,7 +235,63 @@ def test_without_the_option_everything_runs_again(suite: Path) -> None:
     done = session(suite)
     assert ran(suite) == ["passes", "slow", "cut off", "last", "plain"]
     assert "an interrupted session had left 2 finished tests in" in done.stdout
+    assert "this session began anew, for --llmperf-resume was not given" in done.stdout
     assert not (suite / "out" / "r.json.unfinished").exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--llmperf-resume",)])
+def test_a_mistake_at_collection_costs_nothing_of_what_was_left(
+    suite: Path, more: tuple[str, ...]
+) -> None:
+    session(suite, cut=signal.SIGKILL)
+    ran(suite)
+    journal = suite / "out" / "r.json.unfinished"
+    left = journal.read_text()
+    wrong = suite / "test_wrong.py"
+    wrong.write_text("import nothing_of_that_name")
+
+    done = session(suite, *more)
+
+    assert done.returncode == 2
+    assert journal.read_text() == left
+    assert "2 finished tests" in done.stdout
+    assert "run again" not in done.stdout
+    assert "began anew" not in done.stdout
+    wrong.unlink()
+    session(suite, "--llmperf-resume")
+    assert ran(suite) == ["cut off", "last", "plain"]
+
+
+def test_what_was_left_stays_until_a_test_has_finished(suite: Path) -> None:
+    session(suite, cut=signal.SIGKILL)
+    ran(suite)
+    journal = suite / "out" / "r.json.unfinished"
+    left = journal.read_text()
+    done = session(suite, "-k", "test_cut_off or test_plain", cut=signal.SIGINT)
+    assert ran(suite) == ["cut off"]
+    assert journal.read_text() == left
+    assert "they are still there, and --llmperf-resume goes on behind them" in done.stdout
+
+
+def test_a_session_that_finishes_nothing_leaves_nothing(suite: Path) -> None:
+    done = session(suite, "-k", "test_cut_off", cut=signal.SIGINT)
+    assert "kept in" not in done.stdout
+    assert not (suite / "out" / "r.json.unfinished").exists()
+
+
+def test_only_what_is_kept_is_serialised(suite: Path) -> None:
+    (suite / "conftest.py").write_text(
+        """
+from pathlib import Path
+
+def pytest_report_to_serializable(report):
+    with Path("serialised").open("a") as file:
+        file.write(f"{report.nodeid.partition('::')[2]} {report.when}\\n")
+"""
+    )
+    session(suite)
+    lines = (suite / "serialised").read_text().split("\n")[:-1]
+    assert lines == [f"{test} {when}" for test in ALL for when in ("setup", "call", "teardown")]
 
 
 def test_nothing_to_go_on_with(suite: Path) -> None:
@@ -281,15 +338,9 @@ def test_a_changed_test_runs_again(suite: Path) -> None:
 
 
 def test_a_changed_checkout_is_another_session(suite: Path) -> None:
-    def git(*args: str) -> None:
-        said = ("-c", "user.name=a", "-c", "user.email=a@b")
-        subprocess.run(
-            [shutil.which("git") or "git", *said, *args], cwd=suite, check=True, capture_output=True
-        )
-
-    git("init")
-    git("add", "test_cut.py")
-    git("commit", "-m", "a suite")
+    git("init", at=suite)
+    git("add", "test_cut.py", at=suite)
+    git("commit", "-m", "a suite", at=suite)
     session(suite, cut=signal.SIGKILL)
     ran(suite)
     (suite / "test_cut.py").write_text(SUITE + "\n# changed\n")

@@ -356,7 +356,7 @@ import sys
 
 def test_a():
     ours = {name for name in sys.modules if name.split(".")[0] == "pytest_llmperf"}
-    declaring = {"fixtures", "hookspecs", "options", "plugin"}
+    declaring = {"fixtures", "hookspecs", "markers", "options", "plugin", "terminal_fd"}
     assert ours == {"pytest_llmperf", *(f"pytest_llmperf.{name}" for name in declaring)}
     heavy = {"numpy", "scipy", "msgspec", "psutil", "jsonschema", "tabulate", "uvloop", "httptools"}
     assert not heavy & set(sys.modules)

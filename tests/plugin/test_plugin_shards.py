@@ -14,9 +14,10 @@ import pytest
 from pytest_llmperf.cli import main
 from pytest_llmperf.gates.design import Design, design_for, lower_width
 from pytest_llmperf.gates.sequential import decide
+from pytest_llmperf.judging_options import FAMILY_ALPHA
 from pytest_llmperf.records import RegressionGate
 from pytest_llmperf.session.comparison import SHARE_OF_LOOKS
-from pytest_llmperf.settings import FAMILY_ALPHA, Settings
+from pytest_llmperf.settings import Settings
 
 #: ``PRETEND`` is the accelerator that a session believes to run on.
 CONFTEST = """

@@ -14,30 +14,17 @@ from typing import Any
 
 import pytest
 
+import ranks_stand_in
+from patience import PATIENT
 from pytest_llmperf.report.validate import validate_report
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "schedulers"
 PLAYER = Path(__file__).with_name("player.py")
+PLUGINS = "-p ranks_stand_in -p machine"
 COMMANDS = ("sbatch", "srun", "scontrol", "python3", "ray")
-#: The simulator by the name of an engine with ranks; of its command line it knows but the first.
-RANKS = """
+#: A machine of its own for each job of an array.
+MACHINE = """
 import os
-import sys
-from dataclasses import replace
-
-from pytest_llmperf.engines.sim import Sim
-
-SERVE = "import sys; from pytest_llmperf.testing.__main__ import main; main(sys.argv[1:7])"
-
-
-class Ranks(Sim):
-    def plan(self, request, placement):
-        plan = super().plan(replace(request, args=()), placement)
-        return replace(plan, argv=(sys.executable, "-c", SERVE, *plan.argv[3:]))
-
-
-def pytest_llmperf_engines():
-    return {"sglang": Ranks()}
 
 
 def pytest_llmperf_fingerprint(facts):
@@ -88,7 +75,8 @@ def place(tmp_path: Path) -> Place:
     _program(programs / "pytest", f"{sys.executable} -m pytest")
     _program(programs / "pytest-llmperf", f"{sys.executable} -m pytest_llmperf.cli")
     shutil.copytree(EXAMPLES / "tests", tmp_path / "tests" / "perf")
-    (tmp_path / "ranks.py").write_text(RANKS, encoding="utf-8")
+    shutil.copy(ranks_stand_in.__file__, tmp_path)
+    (tmp_path / "machine.py").write_text(MACHINE, encoding="utf-8")
     kept = {name: os.environ[name] for name in ("HOME", "XDG_RUNTIME_DIR") if name in os.environ}
     return Place(
         root=tmp_path,
@@ -96,7 +84,8 @@ def place(tmp_path: Path) -> Place:
             **kept,
             "PATH": f"{programs}:{os.environ['PATH']}",
             "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}",
-            "PYTEST_ADDOPTS": "-p ranks --llmperf-runs=1 --llmperf-no-progress --llmperf-pin=off",
+            "PYTEST_ADDOPTS": f"{PLUGINS} {PATIENT} --llmperf-runs=1 --llmperf-no-progress "
+            "--llmperf-pin=off",
             "PERF_ENGINE": "sglang",
             "PERF_MODEL": "m",
             "TMPDIR": str(tmp_path),

@@ -96,6 +96,19 @@ def test_a_shard_that_left_no_report_is_missed(place: Place) -> None:
     assert done.returncode == 11
 
 
+def test_a_fleet_that_left_no_report_is_red_and_not_the_last_one(place: Place) -> None:
+    broken = place.root / "bin" / "pytest"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    old = place.root / "out" / "fleet.json"
+    old.parent.mkdir()
+    old.write_text("{}")
+    done = place.run([str(SLURM / "fleet.sh"), "one", "other"])
+    log = (place.root / "job-3.log").read_text()
+    assert done.returncode == 11
+    assert log.endswith("no session left a report, so there is no verdict\n")
+    assert not old.exists()
+
+
 def test_a_fleet_of_nothing_is_a_mistake(place: Place) -> None:
     done = place.run([str(SLURM / "fleet.sh")])
     assert (done.returncode, done.stderr) == (2, "usage: fleet.sh PARTITION...\n")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -429,3 +430,19 @@ def test_a_pair_that_cannot_be_meant_is_told_without_its_secret(values: list[str
     ) as raised:
         pairs_of_words(values, "--llmperf-model", key_optional=False)
     assert "sk-" not in str(raised.value)
+
+
+@given(st.lists(st.sampled_from(["://", "a", "?", "'", '"', " ", ",", ":", "/", "#"])))
+def test_the_query_of_every_address_is_hidden_wherever_the_next_one_begins(
+    parts: list[str],
+) -> None:
+    text = "".join(parts)
+    # What is meant, though a text of many addresses takes the square of their number of steps.
+    meant = re.sub(r"(?<=://)([^\s?'\"]*)\?[^\s'\"]+", rf"\1?{HIDDEN}", text)
+    assert redact_text(text) == meant
+
+
+def test_many_addresses_take_no_more_than_their_length() -> None:
+    # Two minutes where each is looked through for the query of every other one.
+    many = "http://h/a," * 20_000
+    assert redact_text(many) == many

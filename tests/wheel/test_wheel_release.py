@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from configparser import ConfigParser
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from patience import PATIENT_ARGS
+from tools.release import check, contents, notes
+
 ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT))
-
-from tools.release import contents, notes  # noqa: E402 - found in the checkout only
-
 PYPROJECT = '[project]\nname = "x"\nversion = "1.2.3"\n'
 CHANGELOG = """# Changelog
 
@@ -120,6 +120,20 @@ def test_schemas_have_another_place_in_a_wheel() -> None:
         "pytest_llmperf/a.py",
         "pytest_llmperf/schemas/b.json",
     ]
+
+
+# --- the dry run ---------------------------------------------------------------------------------
+
+
+def test_what_is_tried_is_what_is_installed_and_nobody_asks_how_busy_the_machine_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    dry = check.Dry(tmp_path, "uv", "twine", tmp_path / "dist")
+    assert dry.do(sys.executable, "-c", "import os; print('PYTHONPATH' in os.environ)") == "False\n"
+    calm = ConfigParser()
+    calm.read_string(check.CALM)
+    assert {f"{name}={value}" for name, value in calm["pytest"].items()} == set(PATIENT_ARGS[1::2])
 
 
 # --- the workflow --------------------------------------------------------------------------------

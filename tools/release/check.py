@@ -32,6 +32,18 @@ import pytest
 def test_chat(llm_perf):
     assert llm_perf.run().success_rate == 1.0
 """
+#: The machine may be as busy as it likes: nobody asks how the load client fared.
+CALM = """
+[pytest]
+llmperf_client_cpu = off
+llmperf_client_lag = off
+llmperf_client_send_delay = off
+llmperf_client_delivered = off
+llmperf_client_in_flight = off
+llmperf_client_clock = off
+llmperf_client_silence = off
+llmperf_max_drift = off
+"""
 IMPORT = "import time; t = time.perf_counter(); import {what}; print(time.perf_counter() - t)"
 
 
@@ -112,6 +124,7 @@ class Dry:
         place = self.scratch / f"use-{programs.parent.name}"
         place.mkdir()
         (place / "test_chat.py").write_text(SUITE, encoding="utf-8")
+        (place / "pytest.ini").write_text(CALM, encoding="utf-8")
         if "--llmperf-report" not in self.do(str(programs / "pytest"), "--help", at=place):
             raise Broken(f"pytest --help in {programs.parent.name} knows no option of ours")
         companion = str(programs / "pytest-llmperf")
@@ -155,11 +168,13 @@ class Dry:
 
     def do(self, *command: str, at: Path | None = None, fine: Sequence[int] = (0,)) -> str:
         """Run a command; its output. Raises :class:`Broken` where it fails."""
+        # The checkout's own files must not stand in for what is installed.
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         done = subprocess.run(
             command,
             cwd=at or self.scratch,
             # Locks of its own: it waits for nobody who measures here.
-            env={**os.environ, "PYTEST_LLMPERF_RUNTIME_DIR": str(self.scratch / "runtime")},
+            env={**env, "PYTEST_LLMPERF_RUNTIME_DIR": str(self.scratch / "runtime")},
             capture_output=True,
             text=True,
             check=False,

@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGE = "pytest_llmperf"
-#: Directories of the repository that nobody wants in site-packages.
-NOT_INSTALLED = ("tests", "examples", "docs", "benchmarks", "tools", "schemas")
 OF_SDIST = ("README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "PKG-INFO")
 
 

@@ -26,6 +26,11 @@ def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
+def aligned_end(fd: int) -> int:
+    """Where an entry behind all that is in the file would begin."""
+    return _aligned(os.fstat(fd).st_size)
+
+
 class SpillWriter:
     """Appends to the file behind ``fd``, which stays the caller's, from byte ``at`` on: a multiple
     of 8, where the file ends."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_llmperf.inert import cleaned
 from pytest_llmperf.records import Direction
 from pytest_llmperf.report.junit import HEADLINE
 
@@ -20,8 +20,7 @@ Entry = Mapping[str, Any]
 #: Names longer than this are cut, and told apart by a digest: Bencher takes no more than 1024 bytes
 #: [bencherdev/bencher, lib/bencher_valid/src/benchmark_name.rs, August 2026].
 _LONGEST = 240
-#: ANSI sequences, as terminals take them.
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_BEYOND_ASCII = re.compile(r"[^\n\x20-\x7e]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,27 +137,18 @@ def shortened(text: str) -> str:
     return f"{clean.encode()[: _LONGEST - 9].decode(errors='ignore')}~{digest}"
 
 
-def cleaned(text: str) -> str:
-    """``text`` with ANSI sequences removed, and blanks and marks in place of what does not print:
-    controls, surrogates, and what turns the direction of a text around."""
-    plain = _ANSI.sub("", text)
-    if plain.isascii() and plain.isprintable():
-        return plain
-    return "".join(_printing(character) for character in plain)
-
-
-def _printing(character: str) -> str:
-    kind = unicodedata.category(character)
-    if kind in ("Zl", "Zp", "Zs") or character in "\t\n\r\v\f":
-        return " "
-    return "\ufffd" if kind.startswith("C") else character
-
-
 def slug(text: str) -> str:
     """A name for a file: letters, digits and dashes, told apart by a digest."""
     words = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[-60:].strip("-")
     return f"{words or 'measurement'}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def json_text(value: object) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+def json_text(value: object, indent: int | None = 1) -> str:
+    """``value`` as JSON, a line feed at its end. What does not print in a text of others (marks
+    that turn its direction, joiners) is escaped: it reads the same, and shows."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    return _BEYOND_ASCII.sub(_escaped, text) + "\n"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]

@@ -8,18 +8,16 @@ interval are labels. Lost: single runs.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .figures import Document, Figure, figures, load_of, shortened
+from .figures import Document, Figure, figures, json_text, load_of, shortened
 
 
 def files(document: Document, path: Path) -> dict[Path, str]:
-    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in _records(document))
-    return {path: "".join(lines)}
+    return {path: "".join(json_text(record, indent=None) for record in _records(document))}
 
 
 def _records(document: Document) -> Iterator[dict[str, Any]]:

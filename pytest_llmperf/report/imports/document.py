@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from typing import Any
 
 from pytest_llmperf.metrics import units
 from pytest_llmperf.report.assembly import assemble
+from pytest_llmperf.report.environments import fingerprint_key
 
 from .found import Found
 
@@ -75,10 +74,9 @@ def foreign_report(
 
 
 def _environment(match: Mapping[str, str | None]) -> Entry:
-    key = hashlib.sha256(json.dumps(match, sort_keys=True).encode()).hexdigest()[:16]
     return {
         "accelerators": [],
-        "fingerprint": {"key": key, "match": dict(match), "context": {}},
+        "fingerprint": {"key": fingerprint_key(match), "match": dict(match), "context": {}},
         "host": {},
         "python": None,
         "packages": {},

@@ -3,6 +3,7 @@
 const charts = (() => {
   const { HEIGHT, axis, better, colour, css, dots, figure, make, marks, number, padded, plot, spoken, unit, valueOf } = drawing;
   const MOST_CURVES = 8; // of one side, in a distribution
+  const FAR = 4; // times what the requests spread over: a ceiling further away would flatten them
 
   const headline = (gates) => {
     const gated = gates.find((gate) => gate.verdict === "fail") || gates[0];
@@ -16,7 +17,7 @@ const charts = (() => {
     const of = (test) => shown.map((run) => (test(run) ? value(run) : null));
     const sides = [...new Set(shown.map((run) => run.side))];
     const data = [shown.map((_, at) => at + 1)];
-    const series = [{ label: "run" }];
+    const series = [{ label: "run", value: (_, v) => number(v) }];
     for (const side of sides) {
       data.push(of((run) => run.side === side && run.valid));
       series.push(dots(side, colour(side), true));
@@ -56,7 +57,7 @@ const charts = (() => {
     plot(figure(into, `${spoken(metric)}: candidate against reference, pair by pair`, `${whole.length} pairs`), {
       scales: { x: { time: false, range: [0, whole.length + 1] }, y: { range: padded(lines.map((l) => l.at)) } },
       axes: [axis("pair of launches"), axis("% difference", { size: 60 })],
-      series: [{ label: "pair" }, { ...dots("difference", css("--candidate"), true), value: (_, v) => `${number(v, 3)} %` }],
+      series: [{ label: "pair", value: (_, v) => number(v) }, { ...dots("difference", css("--candidate"), true), value: (_, v) => `${number(v, 3)} %` }],
       plugins: [marks(lines)],
     }, [whole.map(([at]) => at + 1), change]);
   }
@@ -79,7 +80,9 @@ const charts = (() => {
     const ceilings = gates.filter((gate) => gate.kind === "ceiling" && gate.limit != null && gate.metric.startsWith(`${base}_`))
       .map((gate) => ({ at: gate.limit, scale: "x", stroke: css("--fail") }));
     const least = Math.min(...tables.map(([values]) => values[0]));
-    const most = Math.max(...tables.map(([values]) => values[values.length - 1]), ...ceilings.map((c) => c.at));
+    const last = Math.max(...tables.map(([values]) => values[values.length - 1]));
+    const near = ceilings.filter(({ at }) => at - last <= FAR * (last - least || last));
+    const most = Math.max(last, ...near.map(({ at }) => at));
     const wide = least > 0 && most / least > 30;
     plot(figure(into, `${base.toUpperCase()}: share of requests within`, `distribution of ${base} in ${drawn.length} runs`), {
       scales: { x: { time: false, distr: wide ? 3 : 1, range: wide ? [least * 0.9, most * 1.1] : [least - (most - least) * 0.04, most + (most - least) * 0.06 || most + 1] }, y: { range: [0, 102] } },
@@ -93,14 +96,14 @@ const charts = (() => {
   }
 
   function measurement(report, into) {
-    const [ours, theirs] = [into.dataset.id, into.dataset.reference];
-    const of = (id) => report.measurements.find((each) => each.id === id)?.runs || [];
-    const runs = [...of(ours), ...(theirs ? of(theirs) : [])].sort((a, b) => (a.started_at < b.started_at ? -1 : 1));
-    const gates = report.gates.filter((gate) => gate.measurement === ours);
+    const ours = report.measurements[Number(into.dataset.at)];
+    const theirs = ours.reference && report.measurements.find((each) => each.id === ours.reference);
+    const runs = [...ours.runs, ...(theirs?.runs || [])].sort((a, b) => (a.started_at < b.started_at ? -1 : 1));
+    const gates = report.gates.filter((gate) => gate.measurement === ours.id);
     const metric = headline(gates);
     into.replaceChildren();
     if (theirs) {
-      const key = make("p", { class: "picker quiet" });
+      const key = make("p", { class: "keys quiet" });
       for (const side of ["candidate", "reference"]) key.append(make("span", { class: `key ${side}` }, side));
       into.append(key);
     }
@@ -130,8 +133,8 @@ const charts = (() => {
   }
 
   function frontier(report, into) {
-    const sweep = report.sweeps.find((each) => each.id === into.dataset.id);
-    const points = (sweep?.points || []).filter((point) => point.throughput != null && point.per_user != null)
+    const sweep = report.sweeps[Number(into.dataset.at)];
+    const points = sweep.points.filter((point) => point.throughput != null && point.per_user != null)
       .sort((a, b) => a.per_user - b.per_user);
     if (!points.length) return;
     const canvas = make("div", { role: "img", "aria-label": `${points.length} loads` });
@@ -146,7 +149,7 @@ const charts = (() => {
       series: [
         { label: "per user", value: (_, v) => number(v) },
         { label: "throughput", stroke: css("--candidate"), width: traded ? 1.5 : 0, ...(traded ? {} : { paths: () => null }), points: { show: true, size: 7, width: 1.5 }, value: (_, v) => number(v) },
-        dots("within the objectives", css("--pass"), true),
+        dots("the highest within the objectives", css("--pass"), true),
       ],
     }, [points.map((point) => point.per_user), points.map((point) => point.throughput), best]);
   }

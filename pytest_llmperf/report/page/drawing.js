@@ -30,6 +30,15 @@ const drawing = (() => {
     values: (_, marks) => marks.map((mark) => (mark == null ? "" : number(mark))), ...more,
   });
 
+  // What lies right of a chart is told at its edge, below what rises to the right.
+  function beyond({ ctx, bbox }, at, stroke) {
+    ctx.fillStyle = stroke;
+    ctx.font = `${12 * devicePixelRatio}px system-ui`;
+    ctx.textAlign = "right";
+    ctx.textBaseline = "bottom";
+    ctx.fillText(`limit ${number(at)} →`, bbox.left + bbox.width, bbox.top + bbox.height - 6 * devicePixelRatio);
+  }
+
   // Lines across a chart, at values of one of its scales.
   const marks = (lines) => ({
     hooks: {
@@ -38,6 +47,10 @@ const drawing = (() => {
         ctx.save();
         for (const { at, scale, stroke, dash } of lines) {
           const place = Math.round(chart.valToPos(at, scale, true));
+          if (scale === "x" && place > bbox.left + bbox.width) {
+            beyond(chart, at, stroke);
+            continue;
+          }
           ctx.strokeStyle = stroke;
           ctx.lineWidth = 2;
           ctx.setLineDash(dash || []);
@@ -86,6 +99,7 @@ const drawing = (() => {
 
   const dots = (label, stroke, filled) => ({
     label, stroke, width: 0, paths: () => null, value: (_, v) => number(v),
+    ...(filled ? { fill: stroke } : {}), // of its mark in the legend: there is no area to fill
     points: { show: true, size: 8, fill: filled ? stroke : css("--paper"), stroke },
   });
 

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
-from pytest_llmperf.report.exports.figures import cleaned
+from pytest_llmperf.inert import cleaned
 from pytest_llmperf.report.write import replacing
 
 from . import GZIPPED, KIND, PARQUET

@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks.truth.log import TrueRequest
 from benchmarks.truth.server import Fault, TruthServer, build
+from processes import until
 from pytest_llmperf import clock
 
 END = b"\r\n0\r\n\r\n"
@@ -317,9 +318,7 @@ def test_reset_forgets_and_refuses_while_streams_run() -> None:
             sock.recv(100)
             with pytest.raises(RuntimeError, match="409"):
                 server.reset()
-        deadline = clock.Deadline(10)
-        while server.truth()[-1].end == "open" and not deadline.passed:
-            clock.sleep(0.01)
+        assert until(lambda: server.truth()[-1].end != "open")
         server.reset()
         assert server.truth() == []
         assert ask(server, chat()).events[-1] == b"[DONE]"  # the count of faults begins anew

@@ -123,7 +123,7 @@ class Reports:
     ) -> str:
         """The path of a report made of ``fragments``, which matches its schema."""
         path = self._directory / name
-        write_report(self.document(*fragments, match=match), path)
+        write_report(self.document(*fragments, match=match), path, option="-o")
         return str(path)
 
     def document(

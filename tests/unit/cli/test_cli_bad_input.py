@@ -103,15 +103,19 @@ def test_places_that_hold_no_report(tmp_path: Path) -> None:
 def test_places_that_cannot_be_written_to(tmp_path: Path, reports: Any) -> None:
     good = reports.write("good.json", reports.measured({"output_throughput": [1.0]}))
     (tmp_path / "file").write_text("")
+    other = RECORDED / FOREIGN[0]
     for place in (tmp_path / "file" / "x", tmp_path / ("a" * 300), tmp_path):
         for command in (
             ("report", good, "-o", str(place)),
+            ("merge", good, "-o", str(place)),
+            ("import", str(other), "-o", str(place)),
             ("export", good, f"markdown:{place}"),
             *([("models", str(place))] if place != tmp_path else []),
         ):
             status, _, err = run(*command)
             assert (status, err[:16]) == (1, "pytest-llmperf: ")
             assert "another place" in err
+            assert "--llmperf-" not in err, "it names the option that was given"
     assert not list(tmp_path.rglob("*.tmp"))
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 
 from pytest_llmperf.cli.bisect import judge, report_at
+from repositories import git, git_environment
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -34,8 +33,10 @@ def report(
     worst = next((word for word in ("fail", "inconclusive", "pass") if word in words), "none")
     return {
         "gates": [
-            {"test": test, "verdict": word, "reason": f"{word} it is"} for test, word in gates
+            {"test": test, "verdict": word, "reason": f"{word} it is", "measurement": None}
+            for test, word in gates
         ],
+        "measurements": [],
         "tests": [{"test": test, "outcome": outcome} for test, _ in gates],
         "verdict": worst,
         "complete": complete,
@@ -144,17 +145,14 @@ def test_a_real_gate(suite: Path, status_of: Command, floor: str, status: int, s
 
 
 def test_the_report_that_is_named_is_there(suite: Path) -> None:
-    if shutil.which("git") is None:
-        pytest.skip("needs git")
     (suite / "test_it.py").write_text(
         "import pytest\n"
         "@pytest.mark.llm_server('sim', model='m')\n"
         "@pytest.mark.llm_workload('chat', input_tokens=8, output_tokens=4, requests=8)\n"
         "def test_a(llm_perf): llm_perf.run()\n"
     )
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
-    subprocess.run([*git, "init", "-q"], cwd=suite, check=True)
-    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "c"], cwd=suite, check=True)
+    git("init", "-q", at=suite)
+    git("commit", "-q", "--allow-empty", "-m", "c", at=suite)
     for _ in range(2):
         told = bisected(suite)
         (kept,) = (suite / ".git" / "llmperf-bisect").iterdir()
@@ -184,46 +182,29 @@ def test_a_report_of_the_users_own_is_refused(suite: Path, status_of: Command) -
 
 
 def test_git_bisect_finds_the_commit(suite: Path) -> None:
-    if shutil.which("git") is None:
-        pytest.skip("needs git")
-    environment = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
-
-    def git(*args: str) -> str:
-        who = ("-c", "user.name=a", "-c", "user.email=a@b")
-        done = subprocess.run(
-            ["git", *who, *args],  # noqa: S607
-            cwd=suite,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
     (suite / "conftest.py").write_text(STUB)
     (suite / ".gitignore").write_text("__pycache__\n")
-    git("init", "-q")
+    git("init", "-q", at=suite)
     for number in range(8):
         (suite / "stub.json").write_text(json.dumps(PASS if number < 5 else FAIL))
         broken = "import nowhere" if number == 4 else "def test_a(): pass"
         (suite / "test_it.py").write_text(f"{broken}  # {number}")
         if number == 4:  # a commit that cannot be judged
             (suite / "stub.json").write_text(json.dumps(OPEN))
-        git("add", "-A")
-        git("commit", "-q", "-m", f"commit {number}")
-    git("bisect", "start", "HEAD", "HEAD~7")
+        git("add", "-A", at=suite)
+        git("commit", "-q", "-m", f"commit {number}", at=suite)
+    git("bisect", "start", "HEAD", "HEAD~7", at=suite)
     command = [sys.executable, "-m", "pytest_llmperf.cli", "bisect", "--", "-q"]
     told = subprocess.run(
         ["git", "bisect", "run", *command, "-p", "no:cacheprovider"],  # noqa: S607
         cwd=suite,
-        env=environment,
+        env=git_environment(),
         capture_output=True,
         text=True,
         check=False,
     )
     said = told.stdout + told.stderr
-    log = git("bisect", "log")
+    log = git("bisect", "log", at=suite)
     # 4 cannot be judged, so either it or 5 was the first; git says so in as many words.
     assert "There are only 'skip'ped commits left to test" in said or "first bad commit" in said
     assert "# skip: " in log

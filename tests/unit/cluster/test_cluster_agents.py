@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from pytest_llmperf import clock
 from pytest_llmperf.cluster import agents
-from pytest_llmperf.cluster.member import Member
+from pytest_llmperf.cluster.member import Member, said_by
 
 
 class RayError(Exception):
@@ -60,7 +59,7 @@ class Remote:
         return Remote(self.ray, self.kind, said)
 
     def remote(self, *args: Any) -> Any:
-        node = self.said["scheduling_strategy"]
+        node, _ = self.said["scheduling_strategy"]
         if node in self.ray.broken:
             thing: Any = None
         else:
@@ -78,16 +77,9 @@ class Remote:
 
 
 @pytest.fixture
-def ray(monkeypatch: pytest.MonkeyPatch) -> Ray:
+def ray(install: Callable[..., None]) -> Ray:
     double = Ray()
-    strategies: Any = types.ModuleType("ray.util.scheduling_strategies")
-    strategies.NodeAffinitySchedulingStrategy = lambda node, soft: node
-    errors: Any = types.ModuleType("ray.exceptions")
-    errors.RayError = RayError
-    monkeypatch.setitem(sys.modules, "ray", double)
-    monkeypatch.setitem(sys.modules, "ray.util", types.ModuleType("ray.util"))
-    monkeypatch.setitem(sys.modules, "ray.util.scheduling_strategies", strategies)
-    monkeypatch.setitem(sys.modules, "ray.exceptions", errors)
+    install(double, RayError=RayError)
     return double
 
 
@@ -125,11 +117,15 @@ def test_what_they_say_is_stamped_by_our_clock(ray: Ray, member: Member) -> None
     before = clock.now_ns()
     (one,) = agents.ask(member, "look", 1.0)
     assert one.value == "saw it"
-    assert before <= one.asked_ns <= one.heard_ns <= clock.now_ns()
+    assert before <= one.heard_ns <= clock.now_ns()
 
 
 def test_one_that_cannot_start_is_told_and_not_asked(ray: Ray, member: Member) -> None:
-    ray.broken["b"] = "a trace\n  of it\nModuleNotFoundError: No module named 'psutil'\n"
+    ray.broken["b"] = (
+        "\x1b[36mray::_Agent.do()\x1b[39m (pid=7, ip=10.0.0.2)\n"
+        '  File "agents.py", line 34, in __init__\n'
+        "ModuleNotFoundError: No module named 'psutil'\n"
+    )
     said = agents.start(member, ["a", "b"], Thing, "it")
     assert [one.missing for one in said] == ["", "ModuleNotFoundError: No module named 'psutil'"]
     assert [one.node for one in agents.ask(member, "look", 1.0)] == ["a"]
@@ -150,6 +146,23 @@ def test_one_that_is_silent_is_told_and_left_alone_until_it_answers(
     member.kept["agents"][1].pending.ready = True
     said = agents.ask(member, "look", 0.5)
     assert [one.value for one in said] == ["saw it", "saw it"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "RuntimeError"),
+        ("one line", "one line"),
+        (
+            "The actor died unexpectedly before finishing this task.\n\tclass_name: Relay\n"
+            "\tpid: 7\nThe actor is dead because its node has died. Node Id: ab\n",
+            "The actor died unexpectedly before finishing this task. The actor is dead because its "
+            "node has died. Node Id: ab",
+        ),
+    ],
+)
+def test_an_error_is_told_by_what_happened_and_why(text: str, said: str) -> None:
+    assert said_by(RuntimeError(text)) == said
 
 
 def test_nobody_is_asked_where_nobody_was_started(ray: Ray, member: Member) -> None:

@@ -25,22 +25,15 @@ from pytest_llmperf.cluster.crew import RayHand
 from pytest_llmperf.cluster.ferry import LOST_S, Ferry, Unheard
 from pytest_llmperf.cluster.hiring import Hired
 from pytest_llmperf.errors import ClientError
-from pytest_llmperf.load.client import LoadClient, Target
+from pytest_llmperf.load.child import Processes
+from pytest_llmperf.load.client import LoadClient
 from pytest_llmperf.load.declare.sources import open_source
-from pytest_llmperf.records import Pass, TokenizeCall, Workload
+from pytest_llmperf.load.hand import Crew
+from pytest_llmperf.records import Pass, Workload
 from pytest_llmperf.testing import FakeServer, Script
+from tiny_load import TINY, measured, target
 
-TOKENIZE = TokenizeCall(path="/tokenize", text_field="prompt", tokens_field="tokens")
-WORKLOAD = Workload(
-    name="tiny",
-    input_tokens=24,
-    output_tokens=8,
-    concurrency=4,
-    requests=24,
-    warmup_requests=3,
-    runs=1,
-    request_timeout_s=60,
-)
+WORKLOAD = replace(TINY, requests=24)
 SCRIPT = Script(ttft_ms=20, itl_ms=2)
 
 
@@ -115,8 +108,10 @@ class Afar:
 class AfarCrew:
     """Workers in such processes; see :class:`~pytest_llmperf.load.hand.Crew`."""
 
+    wanted: int | None = None
     most: int = 4
-    lead_ns: int = 500_000_000
+    #: Four processes have to hear of it, of a machine as busy as it likes.
+    lead_ns: int = 5_000_000_000
     ahead: bool = False
     remotes: list[Afar] = field(default_factory=list)
 
@@ -143,10 +138,6 @@ class AfarCrew:
         return RayHand(hired=Hired(node=name, pid=pid), socket=ours, spill=file)
 
 
-def target(server: FakeServer) -> Target:
-    return Target(url=server.url, model="sim", tokenize=TOKENIZE)
-
-
 def totals(pass_: Pass) -> list[object]:
     return [
         (r.index, r.session, r.turn, r.ok, r.prompt_tokens, r.output_tokens, len(r.chunks))
@@ -154,31 +145,24 @@ def totals(pass_: Pass) -> list[object]:
     ]
 
 
-def measured(
-    crew: AfarCrew | None, workload: Workload, workers: int
-) -> tuple[Pass, list[int], int]:
-    """A pass, the digests of the prompts that the server got for it, and the tokens it sent."""
+def asked(crew: Crew, workload: Workload) -> tuple[Pass, list[int], int]:
     with (
         FakeServer(SCRIPT) as server,
-        LoadClient(target(server), processes=workers, crew=crew) as client,
+        LoadClient(target(server), crew=crew) as client,
     ):
-        client.warm_up(workload, 1)
-        before = len(server.truth)
-        pass_ = client.measure(workload, 1)
-        truth = server.truth[before:]
-    return pass_, sorted(each.digest for each in truth), sum(each.tokens for each in truth)
+        return measured(client, server, workload)
 
 
 @pytest.fixture(scope="module")
 def alone() -> tuple[Pass, list[int], int]:
-    return measured(None, WORKLOAD, 1)
+    return asked(Processes(wanted=1), WORKLOAD)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_any_number_of_workers_sends_the_same_requests(
     alone: tuple[Pass, list[int], int], workers: int
 ) -> None:
-    pass_, digests, tokens = measured(AfarCrew(), WORKLOAD, workers)
+    pass_, digests, tokens = asked(AfarCrew(wanted=workers), WORKLOAD)
     assert totals(pass_) == totals(alone[0])
     assert digests == alone[1]
     assert len(set(digests)) == 24
@@ -191,10 +175,10 @@ def test_any_number_of_workers_sends_the_same_requests(
 
 @pytest.mark.skipif(not time_namespaces(), reason="no clock of its own for a process here")
 def test_what_another_clock_saw_is_told_by_ours() -> None:
-    crew = AfarCrew(ahead=True)
+    crew = AfarCrew(wanted=2, ahead=True)
     with (
         FakeServer(SCRIPT) as server,
-        LoadClient(target(server), processes=2, crew=crew) as client,
+        LoadClient(target(server), crew=crew) as client,
     ):
         client.prepare(WORKLOAD)
         for seed in (1, 2):
@@ -221,8 +205,8 @@ def test_what_another_clock_saw_is_told_by_ours() -> None:
 
 
 def test_an_open_loop_goes_on_one_schedule() -> None:
-    asked = replace(WORKLOAD, concurrency=None, requests=40, arrivals="constant", rate=40.0)
-    pass_, _, _ = measured(AfarCrew(), asked, 2)
+    steady = replace(WORKLOAD, concurrency=None, requests=40, arrivals="constant", rate=40.0)
+    pass_, _, _ = asked(AfarCrew(wanted=2), steady)
     due = [record.scheduled_ns or 0 for record in pass_.records]
     assert due == sorted(due)
     assert pass_.client.offered_rate == pytest.approx(40.0, rel=0.01)
@@ -233,20 +217,20 @@ def test_a_file_of_prompts_goes_to_where_it_is_read(tmp_path: Path) -> None:
     lines = [{"prompt": f"number {n} of many", "output_tokens": 8} for n in range(24)]
     path.write_text("\n".join(map(json.dumps, lines)))
     source, _ = open_source(path)
-    asked = replace(WORKLOAD, source=source, input_tokens=None, output_tokens=None)
-    one = measured(None, asked, 1)
-    crew = AfarCrew()
-    two = measured(crew, asked, 2)
+    read = replace(WORKLOAD, source=source, input_tokens=None, output_tokens=None)
+    one = asked(Processes(wanted=1), read)
+    crew = AfarCrew(wanted=2)
+    two = asked(crew, read)
     assert totals(one[0]) == totals(two[0])
     assert one[1:] == two[1:]
     assert all(remote.calls.count("keep") >= 1 for remote in crew.remotes)
 
 
 def test_a_worker_whose_node_is_gone_is_named_and_the_client_ends() -> None:
-    crew = AfarCrew()
+    crew = AfarCrew(wanted=2)
     slow = Script(ttft_ms=3000, itl_ms=2)
     with FakeServer(slow) as server:
-        client = LoadClient(target(server), processes=2, crew=crew)
+        client = LoadClient(target(server), crew=crew)
         with client:
             client.prepare(WORKLOAD)
             lost = crew.remotes[1]
@@ -255,11 +239,29 @@ def test_a_worker_whose_node_is_gone_is_named_and_the_client_ends() -> None:
                 client.measure(WORKLOAD, 1)
 
 
+def test_whatever_fails_on_the_way_is_told() -> None:
+    crew = AfarCrew(wanted=1)
+    with FakeServer(SCRIPT) as server:
+        client = LoadClient(target(server), crew=crew)
+        with client:
+            client.prepare(WORKLOAD)
+
+            def broken(method: str) -> None:
+                if method == "hear":
+                    raise KeyError("frame")
+
+            crew.remotes[0].before_call = broken
+            with pytest.raises(
+                ClientError, match=r"worker on node-0 has failed: KeyError: 'frame'"
+            ):
+                client.measure(WORKLOAD, 1)
+
+
 def test_how_long_nothing_was_heard_is_told() -> None:
-    crew = AfarCrew()
+    crew = AfarCrew(wanted=2)
     with (
         FakeServer(SCRIPT) as server,
-        LoadClient(target(server), processes=2, crew=crew) as client,
+        LoadClient(target(server), crew=crew) as client,
     ):
         client.prepare(WORKLOAD)
         silences = iter([0.0, 1.5])  # the first is before it begins
@@ -277,10 +279,10 @@ def test_how_long_nothing_was_heard_is_told() -> None:
 
 
 def test_a_worker_that_hears_too_late_when_to_begin_is_lost() -> None:
-    crew = AfarCrew(lead_ns=1)
+    crew = AfarCrew(wanted=1, lead_ns=1)
     with (
         FakeServer(SCRIPT) as server,
-        LoadClient(target(server), processes=1, crew=crew) as client,
+        LoadClient(target(server), crew=crew) as client,
         pytest.raises(ClientError, match="told to begin"),
     ):
         client.measure(WORKLOAD, 1)

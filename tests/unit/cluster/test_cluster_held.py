@@ -44,7 +44,7 @@ def actor(rank: int, node: str, **more: object) -> ActorSeen:
 
 
 def seen(*actors: ActorSeen, nodes: tuple[ClusterNode, ...] = (A, B), over: bool = False) -> Survey:
-    group = GroupSeen(id="g", state="CREATED", bundles=({"GPU": 1.0},) * 2, nodes=("a", "b"))
+    group = GroupSeen(id="g", state="CREATED", nodes=("a", "b"))
     return Survey(job=JobSeen(id="01", over=over, actors=actors, groups=(group,)), nodes=nodes)
 
 
@@ -92,6 +92,16 @@ def test_ranks_that_ray_ended_after_their_server_are_no_trouble() -> None:
     dead = [actor(rank, "a", state="DEAD", died=gone) for rank in (0, 1)]
     assert trouble(seen(*dead), used=()) is None
     assert trouble(seen(actor(0, "a"), dead[1]), used=()) is not None
+
+
+@pytest.mark.parametrize("others", ["ALIVE", "DEAD"])
+def test_ranks_that_the_server_ends_are_no_trouble_of_the_cluster(others: str) -> None:
+    """The first of them is told of while the others are still there."""
+    by_engine = "The actor is dead because it was killed by `ray.kill`."
+    ended = actor(1, "b", state="DEAD", died=by_engine)
+    assert trouble(seen(actor(0, "a", state=others, died=KILLED), ended), used=()) is None
+    gone = replace(B, alive=False)
+    assert trouble(seen(actor(0, "a"), ended, nodes=(A, gone)), used=()) is not None
 
 
 def test_an_error_of_the_engine_is_left_to_its_log() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as Late
 from dataclasses import replace
 from types import ModuleType, SimpleNamespace
@@ -12,27 +11,25 @@ from typing import Any, cast
 
 import pytest
 
+from pytest_llmperf import clock
+from pytest_llmperf.cluster import hiring
 from pytest_llmperf.cluster.crew import RayCrew
+from pytest_llmperf.cluster.hiring import Order
 from pytest_llmperf.cluster.join import Cluster
 from pytest_llmperf.cluster.member import Member
 from pytest_llmperf.cluster.messages import ClusterNode
 from pytest_llmperf.cluster.relay import Place, Relay
 from pytest_llmperf.errors import ClientError
 from pytest_llmperf.load.client import LoadClient, Target
-from pytest_llmperf.records import TokenizeCall, Workload
 from pytest_llmperf.testing import FakeServer, Script
+from tiny_load import TINY, target
 
-TOKENIZE = TokenizeCall(path="/tokenize", text_field="prompt", tokens_field="tokens")
-WORKLOAD = Workload(
-    name="tiny",
-    input_tokens=24,
-    output_tokens=8,
-    concurrency=4,
-    requests=12,
-    warmup_requests=2,
-    runs=1,
-    request_timeout_s=60,
-)
+#: As Ray 2.60 tells it, less some lines of how it came to that.
+CREATION = """The actor died because of an error raised in its creation task, \x1b[36mray::Relay.__init__()\x1b[39m (pid=7, ip=10.0.0.1)
+  File "relay.py", line 9, in <module>
+    import msgspec
+ModuleNotFoundError: No module named 'msgspec'
+"""  # noqa: E501
 
 
 class RayError(Exception):
@@ -76,6 +73,7 @@ class Ray(ModuleType):
     def __init__(self) -> None:
         super().__init__("ray")
         self.actors: list[Actor] = []
+        self.ended_at_once: list[int] = []
         self.tampered: Callable[[str, Any], Any] = lambda _, value: value
 
     def remote(self, kind: type) -> Any:
@@ -96,8 +94,10 @@ class Ray(ModuleType):
         except Late:
             raise GetTimeoutError from None
 
-    def wait(self, references: list[Future[Any]], timeout: float) -> None:
-        references[0].result(timeout)
+    def wait(self, references: list[Future[Any]], *, num_returns: int, timeout: float) -> None:
+        assert num_returns == len(references)
+        self.ended_at_once.append(num_returns)
+        wait(references, timeout)
 
     def kill(self, actor: Actor, *, no_restart: bool) -> None:
         assert no_restart
@@ -105,16 +105,9 @@ class Ray(ModuleType):
 
 
 @pytest.fixture
-def ray(monkeypatch: pytest.MonkeyPatch) -> Ray:
+def ray(install: Callable[..., None]) -> Ray:
     double = Ray()
-    exceptions = ModuleType("ray.exceptions")
-    strategies = ModuleType("ray.util.scheduling_strategies")
-    exceptions.__dict__.update(RayError=RayError, GetTimeoutError=GetTimeoutError)
-    strategies.__dict__["NodeAffinitySchedulingStrategy"] = lambda node, soft: (node, soft)
-    monkeypatch.setitem(sys.modules, "ray", double)
-    monkeypatch.setitem(sys.modules, "ray.exceptions", exceptions)
-    monkeypatch.setitem(sys.modules, "ray.util", ModuleType("ray.util"))
-    monkeypatch.setitem(sys.modules, "ray.util.scheduling_strategies", strategies)
+    install(double, RayError=RayError, GetTimeoutError=GetTimeoutError)
     return double
 
 
@@ -138,15 +131,14 @@ class Here:
         return function(self.member, *args)
 
 
-def crew(url: str, nodes: int = 2) -> RayCrew:
-    return RayCrew(cast("Cluster", Here(nodes)), url)
+def crew(url: str, nodes: int = 2, wanted: int | None = None) -> RayCrew:
+    return RayCrew(cast("Cluster", Here(nodes)), url, wanted=wanted)
 
 
 def test_workers_are_actors_on_their_nodes_and_end_with_the_client(ray: Ray) -> None:
     with FakeServer(Script(ttft_ms=5, itl_ms=1)) as server:
-        target = Target(url=server.url, model="sim", tokenize=TOKENIZE)
-        with LoadClient(target, processes=2, crew=crew(server.url)) as client:
-            pass_ = client.measure(WORKLOAD, 1)
+        with LoadClient(target(server), crew=crew(server.url, wanted=2)) as client:
+            pass_ = client.measure(TINY, 1)
             assert not any(actor.killed for actor in ray.actors)
         assert all(actor.killed for actor in ray.actors)
     assert all(record.ok for record in pass_.records)
@@ -163,9 +155,9 @@ def test_workers_are_actors_on_their_nodes_and_end_with_the_client(ray: Ray) -> 
 def test_a_key_is_in_nothing_that_the_cluster_lists(ray: Ray) -> None:
     with FakeServer(Script(ttft_ms=5, itl_ms=1, api_key="sesame-open")) as server:
         headers = (("Authorization", "Bearer sesame-open"),)
-        target = Target(url=server.url, model="sim", tokenize=TOKENIZE, headers=headers)
-        with LoadClient(target, processes=1, crew=crew(server.url)) as client:
-            assert all(record.ok for record in client.measure(WORKLOAD, 1).records)
+        keyed = replace(target(server), headers=headers)
+        with LoadClient(keyed, crew=crew(server.url, wanted=1)) as client:
+            assert all(record.ok for record in client.measure(TINY, 1).records)
     assert "sesame" not in repr([(actor.options, actor.asked) for actor in ray.actors])
 
 
@@ -193,18 +185,61 @@ def test_another_machines_loopback_is_not_taken_for_ours(ray: Ray) -> None:
     assert all(actor.killed for actor in ray.actors)
 
 
+def test_all_workers_have_one_time_to_start_and_end_together(
+    ray: Ray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_ns = clock.now_ns()
+    waited: list[float] = []
+    get = Ray.get
+
+    def slow(double: Ray, reference: Future[Any], timeout: float) -> Any:
+        nonlocal now_ns
+        now_ns += 40 * 10**9
+        waited.append(timeout)
+        return get(double, reference, 60.0)
+
+    monkeypatch.setattr(clock, "now_ns", lambda: now_ns)
+    monkeypatch.setattr(Ray, "get", slow)
+    nodes = tuple((f"id-{n}", f"h{n}") for n in range(3))
+    order = Order(directory="", nodes=nodes, host="127.0.0.1", port=1)
+    with pytest.raises(ClientError, match="cannot be reached from h0"):
+        hiring.hire(Member(session="abc", address="here:1"), order)
+    assert waited == pytest.approx([90.0, 50.0, 10.0, 5.0])
+    assert ray.ended_at_once == [3]
+    assert all(actor.killed for actor in ray.actors)
+
+
+def test_a_worker_that_is_not_there_in_time_is_named(
+    ray: Ray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hiring, "START_S", 0.0)
+
+    def late(*_: object, **__: object) -> None:
+        raise GetTimeoutError
+
+    monkeypatch.setattr(Ray, "get", late)
+    order = Order(directory="", nodes=(("id-0", "h0"),), host="127.0.0.1", port=1)
+    with pytest.raises(ClientError, match=r"not be started on h0: it was not there within 0 s"):
+        hiring.hire(Member(session="abc", address="here:1"), order)
+    assert all(actor.killed for actor in ray.actors)
+
+
 def test_an_actor_that_does_not_start_is_told_with_its_node(
     ray: Ray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(name: str, value: Any) -> Any:
         if name == "place":
-            raise RayError("The actor died.\n\n  No module named 'msgspec'")
+            raise RayError(CREATION)
         return value
 
     ray.tampered = broken
     with (
         FakeServer() as server,
-        pytest.raises(ClientError, match=r"started on h0 .*: The actor died. No module named"),
+        pytest.raises(
+            ClientError,
+            match=r"started on h0 .*: The actor died because of an error raised in its creation "
+            "task: ModuleNotFoundError: No module named 'msgspec'",
+        ),
     ):
         LoadClient(Target(url=server.url, model="sim"), crew=crew(server.url))
     assert all(actor.killed for actor in ray.actors)

@@ -6,15 +6,18 @@ import os
 import sys
 import textwrap
 import types
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
 from pytest_llmperf.cluster import join as joining
-from pytest_llmperf.cluster.join import Cluster, check_address, check_installed
+from pytest_llmperf.cluster.join import Cluster
 from pytest_llmperf.cluster.member import Member, join
 from pytest_llmperf.cluster.messages import ClusterNode, Join
 from pytest_llmperf.cluster.reasons import why_not_joined
+from pytest_llmperf.engines.over_ray import check_address, check_installed
 from pytest_llmperf.errors import ClusterError, UsageMistake
 
 #: A member that has joined nothing: it speaks as one, without Ray.
@@ -78,6 +81,11 @@ def dies(member: Member) -> None:
     os._exit(7)
 
 
+def prints(member: Member, lines: int) -> None:
+    for number in range(lines):
+        print(f"line {number}", flush=True)
+
+
 def hangs(member: Member) -> None:
     import time
 
@@ -106,11 +114,11 @@ def test_a_member_starts_no_cluster_either(address: str, monkeypatch: pytest.Mon
 
     monkeypatch.setitem(sys.modules, "ray", Ray())
     with pytest.raises(ValueError, match="no cluster is started here"):
-        join(Join(address=address, session="s", package=False))
+        join(Join(address=address, session="s"))
 
 
 def test_ray_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_llmperf.cluster.join.find_spec", lambda _: None)
+    monkeypatch.setattr("pytest_llmperf.engines.over_ray.find_spec", lambda _: None)
     with pytest.raises(UsageMistake, match=r"x: Ray is not installed here; install pytest-llmperf"):
         check_installed("x")
 
@@ -120,10 +128,10 @@ def test_ray_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.usefixtures("member")
 def test_calls_are_answered_one_after_the_other() -> None:
-    with Cluster.join("auto", session="s1") as cluster:
+    with Cluster.join("auto") as cluster:
         assert cluster.address == "10.0.0.1:6379"
         assert cluster.call(add, 1, other=2) == 3
-        assert cluster.call(recall) == ("llmperf-s1-x-1", 3)
+        assert cluster.call(recall) == (f"llmperf-{cluster.session}-x-1", 3)
         assert "a line of Ray's" in cluster.said()
 
 
@@ -170,8 +178,58 @@ def test_no_call_waits_for_ever() -> None:
     cluster = Cluster.join("auto")
     with pytest.raises(ClusterError, match=r"did not answer within 0\.2 s"):
         cluster.call_within(0.2, hangs)
-    with pytest.raises(ProcessLookupError):
-        os.kill(cluster.pid, 0)
+    assert cluster.left
+    assert cluster._process.poll() is not None
+
+
+@pytest.mark.usefixtures("member")
+def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Cluster.join("auto") as cluster:
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "poll", _interrupted)
+            for number in range(3):
+                with pytest.raises(KeyboardInterrupt):
+                    cluster.call(add, number)
+        assert cluster.call(add, 40, other=2) == 42
+        assert cluster.call(add, 1) == 2
+
+
+@pytest.mark.usefixtures("member")
+@pytest.mark.parametrize("halfway", ["send", "recv"])
+def test_a_message_that_is_interrupted_halfway_is_the_last_one(
+    halfway: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster.join("auto")
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, halfway, _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cluster.call(add, 1)
+    assert cluster._process.poll() is not None
+    with pytest.raises(ClusterError, match="was left before"):
+        cluster.call(add, 1)
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("member")
+def test_threads_that_share_a_member_get_their_own_answers() -> None:
+    with Cluster.join("auto") as cluster, ThreadPoolExecutor(8) as pool:
+        asked = range(200)
+        assert list(pool.map(lambda n: cluster.call(add, n), asked)) == [n + 1 for n in asked]
+
+
+@pytest.mark.usefixtures("member")
+def test_only_the_end_of_what_it_printed_is_read() -> None:
+    with Cluster.join("auto") as cluster:
+        cluster.call(prints, 20)
+        said = cluster.said()
+        assert said == tuple(f"line {n}" for n in range(5, 20))
+        cluster.call(prints, 1)
+        assert cluster.said() == (*said[1:], "line 0")
 
 
 @pytest.mark.usefixtures("member")
@@ -179,8 +237,7 @@ def test_nothing_is_left_of_a_member() -> None:
     cluster = Cluster.join("auto")
     cluster.close()
     cluster.close()
-    with pytest.raises(ProcessLookupError):
-        os.kill(cluster.pid, 0)
+    assert cluster._process.poll() is not None
 
 
 def test_who_cannot_join_is_told_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +245,8 @@ def test_who_cannot_join_is_told_why(tmp_path: Path, monkeypatch: pytest.MonkeyP
     _with(tmp_path, monkeypatch, f"raise ConnectionError({said!r})")
     with pytest.raises(ClusterError, match="at auto could not be joined") as told:
         Cluster.join("auto")
-    assert told.value.cause == "no node of a Ray cluster runs on this machine"
+    assert told.value.cause == "this machine is no node of the Ray cluster"
+    assert "ray start --address" in told.value.remedy
 
 
 def test_a_host_that_nobody_knows_is_told_at_once() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from pytest_llmperf.engines.over_ray import (
     CAUSES,
     LABEL,
+    SETUP,
     check_engine,
     environment,
     ray_flags,
@@ -19,9 +21,11 @@ from pytest_llmperf.engines.over_ray import (
 from pytest_llmperf.engines.sglang import SGLang
 from pytest_llmperf.engines.vllm import VLLM
 from pytest_llmperf.errors import UsageMistake
+from pytest_llmperf.launch.diagnose import diagnose, is_final
 from pytest_llmperf.records import Accelerator, Device, Placement, ServerRequest
 from pytest_llmperf.redact import HIDDEN, redact_env
 
+CPU = Device(vendor="cpu", product="AMD EPYC", index=0, uuid="")
 GPU = Device(vendor="nvidia", product="NVIDIA H100", index=0, uuid="GPU-1")
 
 
@@ -54,6 +58,26 @@ def test_without_ray_nothing_is_said_of_it() -> None:
     plan = SGLang({}).plan(request("sglang", ray=None), placement())
     assert "ray" not in " ".join(plan.argv)
     assert not set(CAUSES) & set(plan.causes)
+
+
+def test_a_rank_that_stays_without_serving_ends_the_wait() -> None:
+    """As SGLang 0.5.23 logs it, in ``srt/ray/scheduler_actor.py``; Ray's colours are gone."""
+    line = "(SchedulerActor pid=459) [2026-11-23 DP0 TP0] Scheduler PP0 TP0 crashed: no driver"
+    plan = SGLang({}).plan(request("sglang"), placement())
+    assert is_final([line], plan.causes)
+    assert "takes no requests any more (it logged:" in diagnose([line], None, plan.causes).cause
+    assert not is_final([line], SGLang({}).plan(request("sglang", ray=None), placement()).causes)
+
+
+def test_what_a_processor_needs_is_called_in_each_process_that_ray_starts() -> None:
+    cpu = replace(placement(), accelerator=Accelerator(devices=(CPU,), source="/proc"))
+    env = dict(SGLang({}).plan(request("sglang"), cpu).env)
+    assert env[SETUP] == "llmperf_sglang_cpu.register"
+    told = environment("10.0.0.1:6379", env, "label-1")["RAY_JOB_CONFIG_JSON_ENV_VAR"]
+    job = json.loads(told)
+    assert job["runtime_env"]["worker_process_setup_hook"] == env[SETUP]
+    assert SETUP not in dict(SGLang({}).plan(request("sglang", ray=None), cpu).env)
+    assert SETUP not in dict(SGLang({}).plan(request("sglang"), placement()).env)
 
 
 def test_vllm_places_its_ranks_itself() -> None:

@@ -11,7 +11,6 @@ from pytest_llmperf.gates.design import FEWEST_PAIRS, Design, design_for, fits_b
 from pytest_llmperf.gates.power import (
     chances,
     detectable_loss,
-    detectable_range,
     pairs_expected,
     pairs_needed,
 )
@@ -123,14 +122,6 @@ def test_without_noise_half_way_is_detectable() -> None:
 
 def test_what_no_look_can_show_is_not_detectable() -> None:
     assert detectable_loss(Design(loss_to_catch=0.03, alpha=0.0005, looks=(4,)), 0.01) == math.inf
-
-
-def test_a_noise_known_badly_gives_a_range() -> None:
-    design = Design(loss_to_catch=0.03)
-    low, high = detectable_range(design, 0.03, df=6)
-    assert low < detectable_loss(design, 0.03) < high
-    near = detectable_range(design, 0.03, df=200)
-    assert low < near[0] < near[1] < high
 
 
 def test_pairs_needed_grow_with_the_noise() -> None:

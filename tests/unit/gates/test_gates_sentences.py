@@ -61,7 +61,13 @@ def test_bounds_are_told_from_the_bad_side() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"), [(0.01, "99 % sure"), (0.0005, "99.95 % sure"), (0.5, "50 % sure")]
+    ("error", "said"),
+    [
+        (0.01, "99 % sure"),
+        (0.0005, "99.95 % sure"),
+        (0.5, "50 % sure"),
+        (0.01 / 125 / 20, "99.9996 % sure"),
+    ],
 )
 def test_how_sure(error: float, said: str) -> None:
     assert sentences.sure(error) == said

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pytest_llmperf.gates.design import Design, Prior
 from pytest_llmperf.gates.power import chances
-from pytest_llmperf.gates.sequential import State, decide, next_action
+from pytest_llmperf.gates.sequential import State, decide
 
 DESIGN = Design(loss_to_catch=0.03)
 #: Badness on the log scale; wide enough for every word.
@@ -107,13 +107,6 @@ def test_pairs_that_are_all_alike_decide() -> None:
     assert decide([0.02] * 6, DESIGN).word == "fail"
     exact = [DESIGN.half_way] * 12
     assert decide(exact, DESIGN).word == "pass", "exactly half-way is not above it"
-
-
-def test_launch_on_while_any_gate_is_undecided() -> None:
-    open_, done = decide([], DESIGN), decide([0.0] * 4, DESIGN)
-    assert next_action([done, open_]) == "launch"
-    assert next_action([done, done]) == "stop"
-    assert next_action([]) == "stop"
 
 
 # --- a prior ---------------------------------------------------------------------------------

@@ -35,6 +35,16 @@ def test_causes_that_any_server_may_have(line: str, cause: str) -> None:
     assert found.remedy
 
 
+def test_what_is_warned_of_has_not_happened() -> None:
+    """As vLLM 0.32 logs it where it may not raise the limit itself."""
+    line = "WARNING 11-23 [system_utils.py:255] Found ulimit of 20000 and failed to automatically "
+    line += (
+        "increase. This can cause fd limit errors like `OSError: [Errno 24] Too many open files`"
+    )
+    assert diagnose([line], 1).cause == ""
+    assert diagnose([line, "OSError: [Errno 24] Too many open files"], 1).cause.startswith("the li")
+
+
 def test_an_optional_module_mentioned_in_passing_is_no_cause() -> None:
     line = "Ignore import error when loading models.x: ModuleNotFoundError: No module named 'y'"
     assert diagnose([line], 1).cause == ""

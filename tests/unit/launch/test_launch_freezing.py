@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from processes import until
 from pytest_llmperf import clock
 from pytest_llmperf.errors import ServerError
 from pytest_llmperf.launch.freezing import freeze, thaw
@@ -41,10 +42,7 @@ def states(pid: int) -> list[bool]:
 
 
 def wait_for(pid: int, stopped: bool) -> None:
-    deadline = clock.Deadline(10)
-    while states(pid) != [stopped, stopped]:
-        assert not deadline.passed, states(pid)
-        clock.sleep(0.01)
+    assert until(lambda: states(pid) == [stopped, stopped]), states(pid)
 
 
 def test_all_of_it_stands_still_and_goes_on(family: int) -> None:

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +12,8 @@ from pytest_llmperf.launch import installed
 from pytest_llmperf.launch.installed import Found, Program, ask, code, packages, program
 from pytest_llmperf.launch.mapped import OTHERS
 from pytest_llmperf.records import Json
+from repositories import git
 
-GIT = shutil.which("git") or "git"
 ENV = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
@@ -313,22 +311,14 @@ def test_a_copy_installed_from_a_directory_is_not_a_checkout(tmp_path: Path, ori
 # --- git -------------------------------------------------------------------------------------
 
 
-def git(root: Path, *words: str) -> str:
-    who = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
-    done = subprocess.run(
-        [GIT, "-C", str(root), *who, *words], capture_output=True, text=True, check=True, env=ENV
-    )
-    return done.stdout.strip()
-
-
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     root = tmp_path / "repo"
     engine(root / "python")
     write(root, {"README.md": "read me"})
-    git(root, "init", "-q")
-    git(root, "add", ".")
-    git(root, "commit", "-qm", "one")
+    git("init", "-q", at=root)
+    git("add", ".", at=root)
+    git("commit", "-qm", "one", at=root)
     return root
 
 
@@ -337,7 +327,7 @@ def in_checkout(root: Path) -> dict[str, Json]:
 
 
 def test_a_checkout_tells_its_commit(checkout: Path) -> None:
-    assert in_checkout(checkout)["commit"] == git(checkout, "rev-parse", "HEAD")
+    assert in_checkout(checkout)["commit"] == git("rev-parse", "HEAD", at=checkout)
     assert in_checkout(checkout)["dirty"] is False
 
 

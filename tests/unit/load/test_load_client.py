@@ -7,15 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pytest_llmperf import clock
+from processes import gone, until
 from pytest_llmperf.errors import ClientError, ServerError
-from pytest_llmperf.load.child import clean_environment
+from pytest_llmperf.load.child import Processes, clean_environment
 from pytest_llmperf.load.client import LoadClient, LoadProgress, Target, processes_needed
 from pytest_llmperf.load.compose.plan import Plan
 from pytest_llmperf.load.compose.prompts import IdPool, Part
@@ -23,41 +22,11 @@ from pytest_llmperf.load.compose.rehearsal import Recipe
 from pytest_llmperf.load.send.connect import parse_origin
 from pytest_llmperf.load.send.supply import Shard
 from pytest_llmperf.load.worker import pace_of
-from pytest_llmperf.records import TokenizeCall, Workload
+from pytest_llmperf.records import Workload
 from pytest_llmperf.testing import FakeServer, Script, self_signed
+from tiny_load import TINY, TOKENIZE, target
 
-TOKENIZE = TokenizeCall(path="/tokenize", text_field="prompt", tokens_field="tokens")
-WORKLOAD = Workload(
-    name="tiny",
-    input_tokens=24,
-    output_tokens=8,
-    concurrency=4,
-    requests=12,
-    warmup_requests=3,
-    runs=1,
-    request_timeout_s=20,
-)
-
-
-def target(server: FakeServer) -> Target:
-    return Target(url=server.url, model="sim", tokenize=TOKENIZE)
-
-
-def gone(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return True
-    return state == "Z"
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
-    deadline = clock.Deadline(seconds)
-    while not deadline.passed:
-        if condition():
-            return True
-        clock.sleep(0.02)
-    return condition()
+WORKLOAD = replace(TINY, request_timeout_s=20)
 
 
 def test_a_pass_comes_back_whole() -> None:
@@ -175,7 +144,7 @@ def test_an_interrupt_from_the_keyboard_is_left_to_the_parent() -> None:
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no core pinning here")
 def test_the_child_stays_on_its_cores() -> None:
     core = min(os.sched_getaffinity(0))
-    with FakeServer() as server, LoadClient(target(server), cores=(core,)) as client:
+    with FakeServer() as server, LoadClient(target(server), crew=Processes((core,))) as client:
         assert os.sched_getaffinity(client.pids[0]) == {core}
 
 
@@ -208,7 +177,7 @@ def test_a_killed_parent_leaves_no_child() -> None:
         child = int(parent.stdout.readline())
         assert not gone(child)
         parent.kill()
-    assert eventually(lambda: gone(child))
+    assert until(lambda: gone(child))
 
 
 def test_the_child_is_not_traced_debugged_or_profiled() -> None:
@@ -234,7 +203,7 @@ def test_several_processes_ask_for_the_same_as_one() -> None:
     for processes in (1, 3):
         with (
             FakeServer(script) as server,
-            LoadClient(target(server), processes=processes) as client,
+            LoadClient(target(server), crew=Processes(wanted=processes)) as client,
         ):
             client.warm_up(WORKLOAD, 1)
             passes.append(client.measure(WORKLOAD, 1))
@@ -256,7 +225,7 @@ def test_several_processes_share_out_an_open_loop_on_one_time_base() -> None:
     )  # fmt: skip
     with (
         FakeServer(Script(ttft_ms=5, itl_ms=1)) as server,
-        LoadClient(target(server), processes=2) as client,
+        LoadClient(target(server), crew=Processes(wanted=2)) as client,
     ):
         measured = client.measure(asked, 1)
     scheduled = [record.scheduled_ns or 0 for record in measured.records]
@@ -280,7 +249,7 @@ def test_a_workload_says_how_many_processes_it_needs() -> None:
 def test_one_process_that_cannot_go_on_leaves_the_others_usable() -> None:
     """A server that is gone is told once; the processes then take the next command."""
     with FakeServer() as server:
-        client = LoadClient(target(server), processes=2)
+        client = LoadClient(target(server), crew=Processes(wanted=2))
         client.prepare(WORKLOAD)
     with client:
         for _ in range(2):
@@ -328,7 +297,7 @@ def test_every_request_is_sent_however_processes_share_the_slots(
     asked = replace(WORKLOAD, concurrency=concurrency, requests=20)
     with (
         FakeServer(Script(ttft_ms=5, itl_ms=1)) as server,
-        LoadClient(target(server), processes=processes) as client,
+        LoadClient(target(server), crew=Processes(wanted=processes)) as client,
     ):
         client.warm_up(asked, 1)
         result = client.measure(asked, 1)
@@ -369,6 +338,6 @@ def test_any_process_that_held_a_request_back_says_so(cap: int, held_back: bool)
     asked = replace(WORKLOAD, concurrency=cap, requests=12, arrivals="constant", rate=1000.0)
     with (
         FakeServer(Script(ttft_ms=100, itl_ms=1)) as server,
-        LoadClient(target(server), processes=2) as client,
+        LoadClient(target(server), crew=Processes(wanted=2)) as client,
     ):
         assert client.measure(asked, 1).client.held_back is held_back

@@ -19,8 +19,8 @@ from pytest_llmperf.load.compose.rehearsal import Recipe, Rehearsal
 from pytest_llmperf.load.send.connect import parse_origin
 from pytest_llmperf.records import Api, Source, TokenizeCall, Workload
 from pytest_llmperf.testing import FakeServer, Script
+from tiny_load import TOKENIZE
 
-TOKENIZE = TokenizeCall(path="/tokenize", text_field="prompt", tokens_field="tokens")
 WORKLOAD = Workload(
     name="tiny", input_tokens=40, output_tokens=8, concurrency=1, requests=1, warmup_requests=1,
     runs=1, request_timeout_s=20,

@@ -12,6 +12,7 @@ from pytest_llmperf.engines.counters import Counters
 from pytest_llmperf.metrics.bounds import HealthBounds
 from pytest_llmperf.metrics.health import counted_hits, invalid_reasons
 from pytest_llmperf.metrics.steady import Trend, steady_span
+from pytest_llmperf.metrics.summary import reduce_pass
 from pytest_llmperf.records import (
     NO_CHUNKS,
     ClientHealth,
@@ -85,7 +86,8 @@ def reasons(
         records=tuple(records),
         client=replace(HEALTHY, **client),
     )
-    return invalid_reasons(pass_, workload, bounds or HealthBounds(), trend)
+    steady = steady_span(records, workload, 0)
+    return invalid_reasons(pass_, workload, bounds or HealthBounds(), steady=steady, trend=trend)
 
 
 def test_a_run_without_trouble_is_judged() -> None:
@@ -320,6 +322,33 @@ def test_clocks_that_could_move_a_throughput_spoil_a_run() -> None:
     assert reason.startswith("clock-error: the ends of the window are known to ")
     assert "the clock of d is known worst" in reason
     assert reasons(workers=worst, bounds=HealthBounds(clock_share=None)) == ()
+
+
+def test_a_run_without_a_steady_part_is_as_long_as_its_requests() -> None:
+    whole_ms = (max(r.ended_ns for r in SOME) - min(r.written_ns for r in SOME)) / MS
+    known, unknown = (worker("a", clock_error_ms=whole_ms * 0.001 * by) for by in (0.99, 1.01))
+    trace = replace(OPEN, arrivals="trace", rate=None)
+    assert reasons(workload=trace, workers=(known,)) == ()
+    (reason,) = reasons(workload=trace, workers=(unknown,))
+    assert reason.startswith("clock-error: ")
+    assert reasons([], workload=trace, workers=(unknown,)) == ()
+
+
+@pytest.mark.parametrize("workers", [None, (worker("a", clock_error_ms=0.1),)])
+def test_the_steady_part_is_looked_for_once(
+    monkeypatch: pytest.MonkeyPatch, workers: tuple[LoadWorker, ...] | None
+) -> None:
+    looked: list[int] = []
+
+    def last_ns(records: Sequence[RequestRecord], workload: Workload) -> int:
+        looked.append(len(records))
+        return max(each.written_ns for each in records)
+
+    monkeypatch.setattr("pytest_llmperf.metrics.steady._last_ns", last_ns)
+    client = replace(HEALTHY, workers=workers)
+    pass_ = Pass(seed=1, started_at="", started_ns=0, records=tuple(SOME), client=client)
+    reduce_pass(pass_, workload=CLOSED, launch_id="l", index=0, devices=1)
+    assert looked == [len(SOME)]
 
 
 def test_a_worker_that_was_cut_off_spoils_a_run() -> None:

@@ -130,7 +130,8 @@ def test_a_slot_that_ran_out_of_conversations_is_not_idling() -> None:
     lone = [*some, *talk(4, 6, turns=30)]
     pass_ = Pass(seed=0, started_at="", started_ns=0, records=tuple(lone), client=HEALTHY)
     talks = replace(CLOSED, turns=3)
-    assert invalid_reasons(pass_, talks, HealthBounds()) == ()
+    steady = steady_span(lone, talks, 0)
+    assert invalid_reasons(pass_, talks, HealthBounds(), steady=steady) == ()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from pytest_llmperf.errors import UsageMistake
 from pytest_llmperf.metrics import units
 from pytest_llmperf.metrics.units import (
     METRICS,
+    confidence_text,
     format_number,
     format_value,
     parse_loss,
@@ -296,3 +298,30 @@ def test_values_are_told_with_their_unit(value: float | None, unit: str, said: s
 def test_values_are_told_as_exactly_as_asked() -> None:
     assert format_value(0.98765, "1", digits=2) == "99 %"
     assert format_value(12.3456, "ms", digits=3) == "12.3 ms"
+
+
+# --- how sure --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gates", "said"),
+    [
+        (1, "99 %"),
+        (2, "99.5 %"),
+        (3, "99.66 %"),
+        (7, "99.85 %"),
+        (20, "99.95 %"),
+        (200, "99.995 %"),
+        (2500, "99.9996 %"),
+    ],
+)
+def test_a_confidence_as_people_know_it(gates: int, said: str) -> None:
+    assert confidence_text(0.01 / gates) == said
+    assert confidence_text(1 - (1 - 0.01 / gates)) == said
+
+
+@given(st.floats(1e-12, 0.999))
+def test_a_confidence_is_never_rounded_up(error: float) -> None:
+    said = Decimal(confidence_text(error).removesuffix(" %"))
+    assert said <= 100 * (1 - Decimal(error)) + Decimal("1e-9")
+    assert said < 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from pytest_llmperf.gates.limits import judge_limit
 from pytest_llmperf.gates.stats import launch_summary
 from pytest_llmperf.gates.verdict import no_comparison
+from pytest_llmperf.metrics import units
 from pytest_llmperf.records import (
     Accelerator,
     ClientHealth,
@@ -173,6 +175,17 @@ FLOOR = Limit(
     source="floor set in tests/perf/test_r1.py:7",
 )
 
+#: Of each metric: value, bounds, and what the single runs say.
+FIGURES: dict[str, tuple[float, float, float, list[float]]] = {
+    "output_throughput": (1600.0, 1500.0, 1700.0, [1500.0, 1600.0, 1700.0]),
+    "ttft_mean": (190.0, 150.0, 230.0, [180.0, 190.0, 200.0]),
+    "ttft_p50": (180.0, 140.0, 220.0, [170.0, 180.0, 190.0]),
+    "ttft_p95": (310.0, 300.0, 330.0, [300.0, 310.0, 320.0]),
+    "tpot_mean": (9.5, 9.0, 10.0, [9.0, 9.5, 10.0]),
+    "success_rate": (1.0, 1.0, 1.0, [1.0, 1.0, 1.0]),
+    "peak_memory": (20.0, 19.0, 21.0, [19.0, 20.0, 21.0]),
+}
+
 
 class Samples:
     """Records as a session makes them, and what the report makes of those."""
@@ -185,6 +198,7 @@ class Samples:
     quality = QUALITY
     run = RUN
     floor = FLOOR
+    figures = FIGURES
 
     def failed_gate(self) -> Verdict:
         values = [[MetricValue(value=value)] for value in (1612.0, 1600.0, 1620.0)]
@@ -240,6 +254,32 @@ class Samples:
             exit_status=10,
             tool_version="0.1.0",
         )
+
+    def measured(self, test: str = NODE) -> dict[str, Any]:
+        """A report of one measurement with three runs, a failed floor and a hole in coverage."""
+        found = deepcopy(self.assemble(self.fragment(test)))
+        (entry,) = found["measurements"]
+        entry["runs"] = [
+            {
+                **entry["runs"][0],
+                "index": at,
+                "metrics": {n: row[3][at] for n, row in FIGURES.items()},
+            }
+            for at in range(3)
+        ]
+        entry["summary"] = {
+            name: {
+                "value": value,
+                "unit": units.row_of(name).unit,
+                "direction": units.row_of(name).direction,
+                "ci_low": low,
+                "ci_high": high,
+                "n_launches": 3,
+                "n_runs": 3,
+            }
+            for name, (value, low, high, _) in FIGURES.items()
+        }
+        return found
 
 
 @pytest.fixture(scope="session")

@@ -93,6 +93,9 @@ def test_what_looks_escaped_arrives_as_it_was_said(document: dict[str, Any]) -> 
 
 def test_an_expected_failure_is_no_news(document: dict[str, Any]) -> None:
     document["tests"][0]["outcome"] = "xfailed"
+    (hole,) = commands(document)
+    assert read(hole)[0] == "warning"
+    document["gates"][1] |= {"verdict": "fail", "covered": True}
     assert commands(document) == []
 
 

@@ -22,7 +22,7 @@ from pytest_llmperf.report.certainty import certainty
 from pytest_llmperf.report.columns import Look
 from pytest_llmperf.report.page_gates import gate_view
 from pytest_llmperf.report.story import story_lines
-from pytest_llmperf.report.words import ends, worse
+from pytest_llmperf.report.words import ends, percent, worse
 
 if TYPE_CHECKING:
     from tests.unit.report.conftest import Samples
@@ -84,7 +84,7 @@ def test_the_interval_of_several_launches_is_told_with_its_confidence() -> None:
 
 def test_gates_that_share_the_false_alarms_are_surer() -> None:
     assert certainty({**limited(1612.0, 1600.0, 1620.0), "family": 4}).startswith("99.75 % sure: ")
-    assert certainty(remembered(1300.0, 1302.0)).startswith("99.667 % sure: at least ")
+    assert certainty(remembered(1300.0, 1302.0)).startswith("99.66 % sure: at least ")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_gates_that_share_the_false_alarms_are_surer() -> None:
             "inconclusive",
             r"99\.1 % sure: no more than [\d.]+ % better; 95 % sure: at worst [\d.]+ % worse",
         ),
-        (remembered(1300.0, 1302.0), "fail", r"99\.667 % sure: at least [\d.]+ % worse"),
+        (remembered(1300.0, 1302.0), "fail", r"99\.66 % sure: at least [\d.]+ % worse"),
         (remembered(1000.0, 1002.0), "pass", r"95 % sure: at worst [\d.]+ % worse"),
     ],
 )
@@ -109,6 +109,17 @@ def test_a_loss_is_told_with_the_bounds_that_decide(gate: Any, verdict: str, sai
         assert how_sure in gate["reason"]
 
 
+def test_many_gates_are_never_quite_sure() -> None:
+    many = {**limited(1612.0, 1600.0, 1620.0), "alpha": 0.01 / 125, "family": 20}
+    assert certainty(many).startswith("99.9996 % sure: ")
+
+
+def test_a_report_that_does_not_say_how_sure_its_bounds_are_is_told_without() -> None:
+    gate = paired(around(1300.0))
+    older = {name: value for name, value in gate.items() if not name.startswith("sure_")}
+    assert certainty(older) == certainty(gate).removeprefix("99.1 % sure: ")
+
+
 def test_nothing_is_said_of_what_was_not_compared(samples: Samples) -> None:
     _, hole = samples.assemble(samples.fragment())["gates"]
     assert certainty(hole) == ""
@@ -116,7 +127,7 @@ def test_nothing_is_said_of_what_was_not_compared(samples: Samples) -> None:
 
 @pytest.mark.parametrize("gate", [limited(1500.0), paired(around(1300.0)), remembered(1300.0)])
 def test_the_page_and_the_whole_story_use_the_same_words(samples: Samples, gate: Any) -> None:
-    view = gate_view(gate, simulated=(), history="")
+    view = gate_view({**gate, "expected": False, "simulated": False}, history="")
     assert dict(view.facts)["How sure"] == certainty(gate)
     document = {**samples.assemble(samples.fragment()), "gates": [gate]}
     lines = story_lines(document, replace(Look(), width=400))
@@ -148,3 +159,21 @@ def test_the_end_of_an_interval_stands_on_its_side_of_the_limit(scale: float, of
 )
 def test_a_loss_is_not_rounded_onto_its_bound(loss: float, bound: float | None, said: str) -> None:
     assert worse(loss, bound) == said
+
+
+@pytest.mark.parametrize(
+    ("fraction", "said"),
+    [
+        (0.01 / 1250, "0.0008 %"),
+        (0.01 / 3, "0.33 %"),
+        (0.000512, "0.051 %"),
+        (0.0614, "6.14 %"),
+        (0.12345, "12.3 %"),
+        (-0.0001, "-0.01 %"),
+        (0.0, "0 %"),
+        (-1e-15, "0 %"),
+        (None, "-"),
+    ],
+)
+def test_a_share_is_0_only_where_it_is_nothing(fraction: float | None, said: str) -> None:
+    assert percent(fraction) == said

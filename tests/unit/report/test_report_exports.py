@@ -19,52 +19,20 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics import parser
 
 from pytest_llmperf.errors import ReportError, UsageMistake
+from pytest_llmperf.inert import cleaned
 from pytest_llmperf.metrics import units
 from pytest_llmperf.report.exports import KINDS, export, split
-from pytest_llmperf.report.exports.figures import cleaned, figures, measurements, shortened
+from pytest_llmperf.report.exports.figures import figures, measurements, shortened
 
 if TYPE_CHECKING:
     from tests.unit.report.conftest import Samples
 
-#: Of each metric: value, bounds, and what the single runs say.
-FIGURES: dict[str, tuple[float, float, float, list[float]]] = {
-    "output_throughput": (1600.0, 1500.0, 1700.0, [1500.0, 1600.0, 1700.0]),
-    "ttft_mean": (190.0, 150.0, 230.0, [180.0, 190.0, 200.0]),
-    "ttft_p50": (180.0, 140.0, 220.0, [170.0, 180.0, 190.0]),
-    "ttft_p95": (310.0, 300.0, 330.0, [300.0, 310.0, 320.0]),
-    "tpot_mean": (9.5, 9.0, 10.0, [9.0, 9.5, 10.0]),
-    "success_rate": (1.0, 1.0, 1.0, [1.0, 1.0, 1.0]),
-    "peak_memory": (20.0, 19.0, 21.0, [19.0, 20.0, 21.0]),
-}
 HOSTILE = 't.py::test_x[a|b`<script>@all\n::error::\x1b[31m\u202e"#1\\{}]'
 
 
 @pytest.fixture
 def document(samples: Samples) -> dict[str, Any]:
-    return documented(samples)
-
-
-def documented(samples: Samples, test: str = "") -> dict[str, Any]:
-    """A report of one measurement with three runs, a failed floor and a hole in coverage."""
-    found = deepcopy(samples.assemble(samples.fragment(test or samples.node)))
-    (entry,) = found["measurements"]
-    entry["runs"] = [
-        {**entry["runs"][0], "index": at, "metrics": {n: row[3][at] for n, row in FIGURES.items()}}
-        for at in range(3)
-    ]
-    entry["summary"] = {
-        name: {
-            "value": value,
-            "unit": units.row_of(name).unit,
-            "direction": units.row_of(name).direction,
-            "ci_low": low,
-            "ci_high": high,
-            "n_launches": 3,
-            "n_runs": 3,
-        }
-        for name, (value, low, high, _) in FIGURES.items()
-    }
-    return found
+    return samples.measured()
 
 
 def twice(document: dict[str, Any], **asked: Any) -> dict[str, Any]:
@@ -115,12 +83,12 @@ def test_simulated_figures_say_so_in_their_name(document: dict[str, Any]) -> Non
     assert name.endswith(" SIMULATED")
 
 
-def test_charts_get_what_is_usual_or_gated(document: dict[str, Any]) -> None:
+def test_charts_get_what_is_usual_or_gated(samples: Samples, document: dict[str, Any]) -> None:
     few = {figure.metric for figure in figures(document, all_metrics=False)}
-    assert few == set(FIGURES) - {"ttft_mean", "peak_memory"}
+    assert few == set(samples.figures) - {"ttft_mean", "peak_memory"}
     document["gates"][0]["metric"] = "peak_memory"
     assert "peak_memory" in {figure.metric for figure in figures(document, all_metrics=False)}
-    assert {figure.metric for figure in figures(document, all_metrics=True)} == set(FIGURES)
+    assert {figure.metric for figure in figures(document, all_metrics=True)} == set(samples.figures)
 
 
 @given(st.text())
@@ -169,7 +137,7 @@ def test_every_kind_takes_a_report_without_anything(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_takes_hostile_names(kind: str, samples: Samples, tmp_path: Path) -> None:
-    paths = written(kind, documented(samples, HOSTILE), tmp_path / "x")
+    paths = written(kind, samples.measured(HOSTILE), tmp_path / "x")
     assert paths
     for path in paths:
         text = path.read_text(encoding="utf-8")
@@ -289,7 +257,7 @@ def test_openmetrics_tell_each_gates_state(document: dict[str, Any], tmp_path: P
 def test_any_name_makes_valid_openmetrics(samples: Samples, text: str) -> None:
     from pytest_llmperf.report.exports.openmetrics import render
 
-    families = parsed(render(documented(samples, f"t.py::test_x[{text}]")))
+    families = parsed(render(samples.measured(f"t.py::test_x[{text}]")))
     (sample,) = families["llmperf_ttft_p50_seconds"].samples
     assert sample.labels["benchmark"] == shortened(f"t.py::test_x[{text}]")
 
@@ -311,8 +279,17 @@ def test_gitlab_reads_a_line_a_figure(document: dict[str, Any], tmp_path: Path) 
     assert read[f"gate_floor_output_throughput{name}"] == "0"
 
 
+def test_gitlab_is_told_of_no_change_where_a_failure_was_expected(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    document["tests"][0]["outcome"] = "xfailed"
+    (path,) = written("gitlab", document, tmp_path / "metrics.txt")
+    name = f"{{test={document['measurements'][0]['test']}}}"
+    assert as_gitlab(path.read_text())[f"gate_floor_output_throughput{name}"] == "1"
+
+
 def test_gitlab_reads_hostile_names_whole(samples: Samples, tmp_path: Path) -> None:
-    (path,) = written("gitlab", documented(samples, HOSTILE), tmp_path / "metrics.txt")
+    (path,) = written("gitlab", samples.measured(HOSTILE), tmp_path / "metrics.txt")
     text = path.read_text()
     assert len(as_gitlab(text)) == len(text.splitlines())
     assert all(math.isfinite(float(value)) for value in as_gitlab(text).values())

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,9 @@ from _pytest.junitxml import bin_xml_escape
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_llmperf.cli.merge import told_sessions
+from pytest_llmperf.errors import ServerError
+from pytest_llmperf.inert import inert_text
 from pytest_llmperf.report import brief, story, terminal
 from pytest_llmperf.report.annotations import commands
 from pytest_llmperf.report.columns import Look
@@ -24,6 +27,7 @@ from pytest_llmperf.report.exports import KINDS, export
 from pytest_llmperf.report.html import page
 from pytest_llmperf.report.junit import properties
 from pytest_llmperf.report.markdown import COMMENT_LIMIT, SUMMARY_LIMIT, markdown
+from pytest_llmperf.report.merge import merge
 
 if TYPE_CHECKING:
     from tests.unit.report.conftest import Samples
@@ -37,6 +41,7 @@ TEXTS = {
     "direction": "\u202egnp.exe\u2066\u2067\u200f\u061c\u200b",
     "lines": "one\ntwo\r\nthree\u2028four\x85five\u2029six",
     "workflow": "\n::error file=x::gone\n::set-output name=a::b\n##[group]x\n%0A::stop-commands::t",
+    "legacy": "x ##[error]y ###[add-mask]z ##vso[task.complete]w ##teamcity[testFailed name='t']",
     "markdown": "](http://x.example) **b** `c` | d | @team #1 ![i](y) <details>",
     "template": "{{ 7 * 7 }} {% raw %} ${7*7} %(x)s",
     "megabyte": "x" * 1_000_000,
@@ -51,6 +56,8 @@ FREE = {
 #: Of these, what may be a server's log or a model's words.
 LONG = {"test", "reason", "message", "failure", "notes", "model"}
 #: What changes the direction of a text, or joins or hides parts of it.
+#: What CI services take for commands: of GitHub's runner and Azure's agent anywhere in a line.
+COMMAND = re.compile(r"^\s*::|##[\w.]*\[", re.MULTILINE)
 TURNING = re.compile("[\u200b\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 
 
@@ -92,10 +99,23 @@ def at_terminal(document: dict[str, Any]) -> None:
         brief.closing_lines(document, look),
         story.story_lines(document, look),
     ):
-        for line in lines:
-            assert "\n" not in line
-            assert not line.strip().startswith("::"), "a workflow would obey it"
-            no_controls(line)
+        obeyed_by_nobody(lines)
+
+
+def obeyed_by_nobody(lines: Iterable[str]) -> None:
+    for line in lines:
+        assert "\n" not in line
+        assert not COMMAND.search(line), "a workflow would obey it"
+        no_controls(line)
+
+
+def merged_at_terminal(document: dict[str, Any]) -> None:
+    text = document["problems"][0]
+    document["environment"]["accelerators"][0]["product"] += text
+    found = merge([document], version="0.1.0")
+    found["merged"]["notes"] = [text]
+    assert found["merged"]["parts"][0]["name"].endswith(text)
+    obeyed_by_nobody(told_sessions(found))
 
 
 def in_notes(document: dict[str, Any]) -> None:
@@ -135,6 +155,7 @@ class Tags(HTMLParser):
 
 def on_page(document: dict[str, Any]) -> None:
     text = page(document)
+    no_controls(text)
     assert "<!--" not in text
     # What is folded is text in the page until it is unfolded, and must not end before its time.
     assert text.count("</noscript>") == text.count("<noscript")
@@ -162,10 +183,12 @@ def in_exports(document: dict[str, Any], tmp_path: Path) -> None:
         for path in export(kind, document, tmp_path / kind, option="--x"):
             text = path.read_bytes().decode()
             assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", text), kind
+            assert not TURNING.search(text), kind
 
 
 OUTLETS: dict[str, Callable[[dict[str, Any]], None]] = {
     "terminal": at_terminal,
+    "merged": merged_at_terminal,
     "notes": in_notes,
     "markdown": in_markdown,
     "page": on_page,
@@ -190,3 +213,34 @@ def test_any_text_is_inert_in_every_outlet(samples: Samples, text: str) -> None:
     document = spoilt_report(samples, text)
     for outlet in OUTLETS.values():
         outlet(document)
+
+
+def test_a_name_of_many_lines_takes_one_row_of_a_table(samples: Samples) -> None:
+    name = "t.py::test_a[" + "one\ntwo three\r\n" * 50 + "]"
+    document = samples.assemble(samples.fragment(name))
+    lines = terminal.summary_lines(document, Look(width=80))
+    assert len([line for line in lines if "two" in line and "tok/s" in line]) <= 2
+    assert len(lines) < 60
+
+
+@given(st.text(st.sampled_from(":#[x. \t\n")))
+def test_nothing_that_is_shown_is_a_command(text: str) -> None:
+    shown = inert_text(text)
+    assert not COMMAND.search(shown)
+    assert inert_text(shown) == shown
+    assert re.sub(r"\s", "", shown) == re.sub(r"\s", "", text)
+
+
+def test_many_empty_lines_take_no_time() -> None:
+    assert inert_text("\n" * 20_000) == "\n" * 20_000
+
+
+def test_why_a_server_failed_starts_no_command() -> None:
+    error = ServerError(
+        "it ended\n::error::a",
+        cause="c ##[error]b",
+        argv=["python", "\n::stop-commands::t"],
+        log_tail=["##[add-mask]p", " ::warning::w"],
+        exit_status=1,
+    )
+    assert not COMMAND.search(str(error))

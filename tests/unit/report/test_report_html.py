@@ -16,6 +16,7 @@ from pytest_llmperf.cli import main
 from pytest_llmperf.errors import ReportError, UsageMistake
 from pytest_llmperf.report import html
 from pytest_llmperf.report.html import page, write_page
+from pytest_llmperf.report.markdown import COMMENT_LIMIT, markdown
 from pytest_llmperf.report.page_servers import differences
 from pytest_llmperf.report.schema import schema_errors
 
@@ -221,6 +222,39 @@ def test_many_failures_are_folded(samples: Samples) -> None:
     assert len([tag for tag, _ in found.elements if tag == "article"]) >= 30
 
 
+def test_the_largest_loss_comes_first(samples: Samples) -> None:
+    document = samples.assemble(samples.fragment())
+    gate = {**document["gates"][0], "kind": "ceiling", "metric": "ttft_p95"}
+    gates = [
+        {**gate, "test": f"t.py::test_{difference}", "difference": difference / 100}
+        for difference in (5, 40, 12)
+    ]
+    lost = {**gate, "kind": "regression", "test": "t.py::test_lost", "loss": 0.2}
+    passed = {**gate, "test": "t.py::test_passed", "verdict": "pass", "difference": -0.9}
+    document["gates"] = [passed, *gates, lost]
+    for text in (page(document), markdown(document, limit=COMMENT_LIMIT)):
+        said = Read(text).said
+        told = [name for name in re.findall(r"test_(\w+)", said) if name in "40 lost 12 5 passed"]
+        assert list(dict.fromkeys(told)) == ["40", "lost", "12", "5", "passed"]
+
+
+def test_an_option_is_not_broken_at_its_hyphens(samples: Samples) -> None:
+    document = samples.assemble(samples.fragment())
+    document["gates"][0]["reason"] = "try (--llmperf-launches 3) <b>-- --" + "x" * 999
+    text = page(document)
+    assert 'try (<span class="word">--llmperf-launches</span> 3) &lt;b&gt;-- --xx' in text
+
+
+def test_runs_that_are_left_out_say_why_once(samples: Samples) -> None:
+    document = samples.assemble(samples.fragment())
+    (entry,) = document["measurements"]
+    run = {**entry["runs"][0], "valid": False, "invalid_reasons": ["hot: device 0"]}
+    entry["runs"] = [run, run]
+    assert "2 runs left out: hot: device 0 " in Read(page(document)).said
+    entry["runs"] = [run, {**run, "invalid_reasons": ["hot: device 1"]}]
+    assert "2 runs left out: hot: device 0; the others alike" in Read(page(document)).said
+
+
 def test_the_health_of_the_client_is_told(samples: Samples) -> None:
     said = " ".join(Read(page(samples.assemble(samples.fragment()))).said.split())
     assert "health of the load client" in said
@@ -293,8 +327,8 @@ def test_without_jinja_it_says_what_to_install(
 
 def test_a_page_that_cannot_be_written_is_told(samples: Samples, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ReportError, match=r"the HTML page could not be written.*--llmperf-html"):
-        write_page(samples.assemble(), tmp_path / "file" / "page.html")
+    with pytest.raises(ReportError, match=r"the HTML page could not be written.*Give -o "):
+        write_page(samples.assemble(), tmp_path / "file" / "page.html", option="-o")
 
 
 def test_a_report_on_disk_becomes_a_page(

@@ -18,6 +18,7 @@ from pytest_llmperf.report.html import page
 from pytest_llmperf.report.merge import merge
 from pytest_llmperf.report.terminal import summary_lines
 from pytest_llmperf.report.validate import problems_in
+from pytest_llmperf.report.words import placed
 
 if TYPE_CHECKING:
     from tests.unit.report.conftest import Samples
@@ -151,6 +152,8 @@ def test_a_test_on_two_accelerators_is_two_results_next_to_each_other(session: A
     assert [each["product"] for each in found["environment"]["accelerators"]] == [MI300X, H100]
     assert found["environment"]["fingerprint"]["match"]["product"] == f"{MI300X}; {H100}"
     assert found["environment"]["host"] == {"cores": 16, "name": "box"}
+    for each in (*found["servers"], *found["gates"]):
+        assert each["on"] in (MI300X, H100)
     text = "\n".join(summary_lines(found))
     assert f"on {MI300X}" in text
     assert "@" not in text
@@ -160,8 +163,23 @@ def test_shards_on_one_kind_of_machine_keep_the_names_of_tests(session: Any) -> 
     found = merged(session([A], hour=1, shard=(1, 2)), session([B], hour=2, shard=(2, 2)))
     assert [test["test"] for test in found["tests"]] == [A, B]
     assert found["environment"]["fingerprint"]["match"]["product"] == H100
+    assert not any("on" in each for each in (*found["servers"], *found["gates"]))
     names = [part["name"] for part in found["merged"]["parts"]]
     assert names == [f"{H100}, shard 1 of 2", f"{H100}, shard 2 of 2"]
+
+
+@pytest.mark.parametrize(
+    "test", ["t.py::test_chat[user@host]", "t.py::test_a@gpu0", "t.py::test_b[x::y@z]"]
+)
+def test_the_sign_in_a_tests_own_name_is_no_place(session: Any, test: str) -> None:
+    name = test.removeprefix("t.py::")
+    alone = merged(session([test], hour=1, shard=(1, 2)), session([B], hour=2, shard=(2, 2)))
+    assert name in {placed(gate) for gate in alone["gates"]}
+    apart = merged(session([test], hour=1), session([test], on=MI300X, hour=2))
+    assert {placed(gate) for gate in apart["gates"]} == {
+        f"{name}\non {on}" for on in (H100, MI300X)
+    }
+    assert merged(apart) == apart
 
 
 def test_every_reference_of_a_merged_report_leads_to_its_own_session(session: Any) -> None:
@@ -355,7 +373,8 @@ def test_not_one_decided_gate_is_red_if_required(session: Any) -> None:
     ("statuses", "together"),
     [
         ((0, 0), 0), ((0, 10), 10), ((11, 0), 11), ((11, 10), 10), ((1, 10), 1), ((2, 1), 2),
-        ((0, 5), 0), ((5, 5), 5), ((4, 3), 3), ((None, 0), 11),
+        ((0, 5), 0), ((5, 5), 5), ((4, 3), 3), ((None, 0), 11), ((6, 0), 6), ((0, 42), 42),
+        ((6, 42), 42), ((42, 11), 42), ((10, 6), 6), ((42, 1), 1), ((2, 42), 2),
     ],
 )  # fmt: skip
 def test_the_exit_status_is_that_of_one_session(
@@ -375,6 +394,29 @@ def test_lost_results_of_one_session_go_before_failed_gates_of_another(session: 
     assert "shard 1 of 2: the session was interrupted" in found["merged"]["notes"][0]
 
 
+@pytest.mark.parametrize(("status", "together"), [(0, 11), (5, 11), (None, 11), (6, 6), (10, 10)])
+def test_an_incomplete_session_is_never_green(
+    session: Any, status: int | None, together: int
+) -> None:
+    cut = session([A], hour=1, shard=(1, 2), exit_status=status, complete=False)
+    found = merged(cut, session([B], hour=2, shard=(2, 2), verdict="pass", exit_status=0))
+    assert (found["exit_status"], found["complete"]) == (together, False)
+
+
+@pytest.mark.parametrize("status", [1, 42])
+def test_a_status_beside_the_gates_outlives_a_second_measurement_and_says_why(
+    session: Any, status: int
+) -> None:
+    older = session([A, B], hour=1, exit_status=status)
+    newer = session([A], hour=2, verdict="pass", exit_status=0)
+    found = merged(older, newer, latest=True)
+    assert found["exit_status"] == status
+    told, _ = found["merged"]["notes"][-2:]
+    assert f"the session of 2026-11-20T01:00:00+00:00 ended with {status}" in told
+    again = session([B], hour=3, verdict="pass", exit_status=0)
+    assert merged(found, again, latest=True)["exit_status"] == 0
+
+
 def test_problems_say_whose_they_are(session: Any) -> None:
     one = session([A], hour=1, shard=(1, 2), problems=["the store is full"])
     found = merged(one, session([B], hour=2, shard=(2, 2)))
@@ -390,3 +432,15 @@ def test_other_commits_and_versions_are_noted(session: Any) -> None:
     assert "pytest-llmperf 0.1.0 and 0.2.0" in versions
     assert "0000000000, 1111111111" in commits
     assert found["environment"]["git"]["commit"] is None
+
+
+def test_a_session_without_a_checkout_is_no_other_commit(session: Any) -> None:
+    pod = session([B], hour=2, shard=(2, 2))
+    pod["environment"]["git"]["commit"] = None
+    (note,) = merged(session([A], hour=1, shard=(1, 2)), pod)["merged"]["notes"]
+    assert note.startswith(
+        f"nobody knows at which commit these sessions ran the suite: {H100}, shard 2 of 2; "
+    )
+    alone = session([B])
+    alone["environment"]["git"]["commit"] = None
+    assert merged(alone)["merged"]["notes"] == []

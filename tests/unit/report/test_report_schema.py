@@ -23,12 +23,15 @@ LATER = {
     "accelerator": {"parallel", "nodes"},
     "launch": {"devices", "ranks", "side"},
     "client": {"workers"},
-    "server": {"recipe", "part"},
-    "measurement": {"published", "part"},
-    **{key: {"part"} for key in ("sweep", "test", "noise", "quality", "profile")},
+    "server": {"recipe", "part", "on"},
+    "measurement": {"published", "part", "on"},
+    **{key: {"part", "on"} for key in ("sweep", "test", "noise", "quality", "profile")},
     "run": {"telemetry", "curves"},
-    "gate": {"prior_sigma", "prior_df", "loss_with_invalid", "history", "part"},
-}
+    "gate": {
+        "prior_sigma", "prior_df", "loss_with_invalid", "history", "part", "on", "sure_low",
+        "sure_high",
+    },
+}  # fmt: skip
 
 
 def objects(schema: Any, path: str = "$") -> Iterator[tuple[str, dict[str, Any]]]:

@@ -359,7 +359,7 @@ def test_the_story_shows_a_limit_in_the_digits_of_its_value(samples: Samples) ->
 
 
 @pytest.mark.parametrize(
-    ("fraction", "shown"), [(-0.00004, "0 %"), (0.00004, "0 %"), (0.001, "+0.1 %"), (-0.1, "-10 %")]
+    ("fraction", "shown"), [(-4e-15, "0 %"), (4e-15, "0 %"), (0.001, "+0.1 %"), (-0.1, "-10 %")]
 )
 def test_nothing_has_no_sign(fraction: float, shown: str) -> None:
     assert percent(fraction, signed=True) == shown

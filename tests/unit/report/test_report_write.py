@@ -24,7 +24,7 @@ def names(folder: Path) -> list[str]:
 def test_a_report_is_written_whole_with_its_directories(samples: Samples, tmp_path: Path) -> None:
     document = samples.assemble(samples.fragment())
     path = tmp_path / "out" / "deep" / "report.json"
-    write_report(document, path)
+    write_report(document, path, option="-o")
     assert json.loads(path.read_text(encoding="utf-8")) == document
     assert validate_report(path) == []
     assert names(path.parent) == ["report.json"]
@@ -34,7 +34,7 @@ def test_an_old_report_is_replaced(samples: Samples, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_text("old", encoding="utf-8")
     with path.open(encoding="utf-8") as reader:
-        write_report(samples.assemble(), path)
+        write_report(samples.assemble(), path, option="-o")
         assert reader.read() == "old", "who has it open keeps the old one, whole"
     assert validate_report(path) == []
 
@@ -45,7 +45,7 @@ def test_an_invalid_document_is_kept_beside_and_said(samples: Samples, tmp_path:
     document["gates"][0]["verdict"] = "perhaps"
     document["surprise"] = 1
     with pytest.raises(ReportError, match=r"\$.*surprise.*\(and 1 more\).*invalid\.json") as caught:
-        write_report(document, path)
+        write_report(document, path, option="-o")
     assert caught.value.path == path
     assert not path.exists()
     kept = tmp_path / "report.json.invalid.json"
@@ -59,14 +59,14 @@ def test_a_value_that_json_cannot_hold_is_said(
     document = samples.assemble()
     document["environment"]["host"]["load"] = value
     with pytest.raises(ReportError, match="JSON cannot"):
-        write_report(document, tmp_path / "report.json")
+        write_report(document, tmp_path / "report.json", option="-o")
     assert names(tmp_path) == []
 
 
 def test_a_place_that_cannot_be_written_is_said(samples: Samples, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(ReportError, match=r"could not be written to .*--llmperf-report"):
-        write_report(samples.assemble(), tmp_path / "file" / "report.json")
+    with pytest.raises(ReportError, match=r"could not be written to .*Give -o another place"):
+        write_report(samples.assemble(), tmp_path / "file" / "report.json", option="-o")
 
 
 def test_a_full_disk_leaves_the_old_report_and_no_rubbish(
@@ -79,7 +79,7 @@ def test_a_full_disk_leaves_the_old_report_and_no_rubbish(
     path.write_text("old", encoding="utf-8")
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ReportError, match="No space left on device"):
-        write_report(samples.assemble(), path)
+        write_report(samples.assemble(), path, option="-o")
     assert path.read_text(encoding="utf-8") == "old"
     assert names(tmp_path) == ["report.json"]
 
@@ -97,7 +97,7 @@ def test_what_is_not_json_is_said(tmp_path: Path, text: str) -> None:
 
 def test_a_truncated_report_is_not_valid(samples: Samples, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
-    write_report(samples.assemble(samples.fragment()), path)
+    write_report(samples.assemble(samples.fragment()), path, option="-o")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     assert validate_report(path)
@@ -108,7 +108,7 @@ def test_references_that_lead_nowhere_are_said(samples: Samples, tmp_path: Path)
     fragment["launches"] = []
     fragment["gates"][0]["measurement"] = "lost"
     path = tmp_path / "report.json"
-    write_report(samples.assemble(fragment), path)
+    write_report(samples.assemble(fragment), path, option="-o")
     assert validate_report(path) == [
         "$.measurements[0].server: no server 'sglang-1' in the report",
         "$.measurements[0].runs[0].launch_id: no launch 'launch-1' in the report",

@@ -18,6 +18,7 @@ from pytest_llmperf.session.block import Block
 from pytest_llmperf.session.devices import Allotment
 from pytest_llmperf.session.nodes import Nodes
 from pytest_llmperf.session.progress import Progress
+from pytest_llmperf.session.ranks import RanksHere
 from pytest_llmperf.session.server import LiveServer
 from pytest_llmperf.session.surroundings import Surroundings
 
@@ -42,6 +43,7 @@ class Live:
     death: ServerError | None = None
     runs: dict[Workload, list[Run]] = field(default_factory=dict)
     fingerprint: None = None
+    ranks: RanksHere = field(default_factory=RanksHere)
 
     def measure(self, workload: Workload, *_: Any, **__: Any) -> list[Run]:
         if workload == BAD:
@@ -129,3 +131,41 @@ def test_a_launch_that_fails_keeps_no_port_of_its_ranks(
     assert other.port
     assert not any(map(ports.holds, (plan.port, other.port)))
     assert not ports._claims
+
+
+def test_a_port_is_given_back_though_ranks_cannot_be_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stuck(RanksHere):
+        def give_up(self, _: BaseException) -> None:
+            raise ServerError("an actor is left")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ClientError("no")
+
+    monkeypatch.setattr("pytest_llmperf.session.block.launch", fail)
+    monkeypatch.setattr(Block, "_join", lambda *_: Stuck())
+    one = block(None)
+    one.around = replace(one.around, lock_dir=tmp_path)
+    with pytest.raises(ServerError, match="an actor is left"):
+        one.open()
+    assert not ports._claims
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_what_the_server_was_given_is_told_where_it_is_remembered_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alike: bool
+) -> None:
+    one = block(None)
+    one.around = replace(one.around, lock_dir=tmp_path)
+    product = one.accelerator.product if alike else "D"
+    other = Device(index=5, uuid="d", vendor="cpu", product=product, memory_bytes=0)
+    live = Live(ServerError(""))
+    live.ranks = RanksHere()
+    live.ranks.accelerator = replace(one.accelerator, devices=(other,))
+    monkeypatch.setattr("pytest_llmperf.session.block.launch", lambda *_, **__: live)
+    one._launch()
+    assert one.accelerator.devices[0].uuid == ("d" if alike else "c")
+    one.device.give_back()
+    for port in list(ports._claims):
+        ports.release_port(port)

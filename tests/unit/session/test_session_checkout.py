@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from pytest_llmperf.session import environment
 from pytest_llmperf.session.environment import git_facts, git_identity
+from repositories import git
 
-AUTHOR = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always")
+FROM_A_FILE = ("-c", "protocol.file.allow=always")
 COMMIT_DIGITS = 40
-
-
-def git(root: Path, *args: str) -> None:
-    command = [shutil.which("git") or "git", *AUTHOR, *args]
-    subprocess.run(command, cwd=root, check=True, capture_output=True)
 
 
 def repository(root: Path, name: str = "a.py") -> Path:
     root.mkdir()
-    git(root, "init")
+    git("init", at=root)
     (root / name).write_text("1\n")
-    git(root, "add", ".")
-    git(root, "commit", "-m", "a")
+    git("add", ".", at=root)
+    git("commit", "-m", "a", at=root)
     return root
 
 
@@ -37,8 +32,8 @@ def checkout(tmp_path: Path) -> Path:
 @pytest.fixture
 def submodule(tmp_path: Path, checkout: Path) -> Path:
     other = repository(tmp_path / "other", "b.py")
-    git(checkout, "submodule", "add", str(other), "sub")
-    git(checkout, "commit", "-m", "with a submodule")
+    git(*FROM_A_FILE, "submodule", "add", str(other), "sub", at=checkout)
+    git("commit", "-m", "with a submodule", at=checkout)
     return checkout / "sub"
 
 
@@ -70,7 +65,7 @@ def test_outside_of_a_checkout_there_is_nothing_to_know(tmp_path: Path) -> None:
 
 
 def test_a_checkout_without_a_commit_is_not_known(tmp_path: Path) -> None:
-    git(tmp_path, "init")
+    git("init", at=tmp_path)
     (tmp_path / "below").mkdir()
     said = git_identity(tmp_path / "below")["unknown"]
     assert said == "git does not say which commit is checked out"
@@ -87,7 +82,7 @@ def test_a_changed_submodule_is_not_known(
 ) -> None:
     """Also where git was told not to look."""
     if hidden:
-        git(checkout, "config", "submodule.sub.ignore", hidden)
+        git("config", "submodule.sub.ignore", hidden, at=checkout)
     (submodule / name).write_text("changed\n")
     assert git_identity(checkout)["unknown"] == "a submodule has changes of its own"
 
@@ -97,9 +92,9 @@ def test_another_commit_of_a_submodule_is_a_change(
     checkout: Path, submodule: Path, hidden: str
 ) -> None:
     if hidden:
-        git(checkout, "config", "submodule.sub.ignore", hidden)
+        git("config", "submodule.sub.ignore", hidden, at=checkout)
     (submodule / "b.py").write_text("changed\n")
-    git(submodule, "commit", "-am", "b")
+    git("commit", "-am", "b", at=submodule)
     found = git_identity(checkout)
     assert found["unknown"] is None
     assert found["dirty_digest"] is not None

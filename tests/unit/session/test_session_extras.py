@@ -9,29 +9,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
+from live_servers import live
 from pytest_llmperf.engines.base import Extras
 from pytest_llmperf.engines.llamacpp import LlamaCpp
 from pytest_llmperf.engines.sim import Sim
 from pytest_llmperf.engines.vllm import VLLM
-from pytest_llmperf.launch.process import ServerProcess
 from pytest_llmperf.records import (
-    Accelerator,
-    Device,
     HttpCall,
     Json,
-    LaunchRecord,
     ServerIdentity,
     Workload,
 )
 from pytest_llmperf.session import server as session_server
 from pytest_llmperf.session.bring_up import identify
-from pytest_llmperf.session.server import LiveServer
 
+NOWHERE = "http://127.0.0.1:9"
 PLAIN = Workload(
     name="w",
     input_tokens=40,
@@ -82,50 +78,12 @@ def serving(script: Scripted) -> Iterator[str]:
             thread.join()
 
 
-class Alive:
-    """A server's process, as far as a flush asks."""
-
-    log_path = Path("server.log")
-
-    def died(self) -> None:
-        return None
-
-
-def live(engine: Any, url: str = "http://127.0.0.1:9") -> LiveServer:
-    device = Device(vendor="cpu", product="p", index=0, uuid="u")
-    return LiveServer(
-        engine=engine,
-        identity=ServerIdentity(engine="e", version=None, model="m", args={}),
-        record=LaunchRecord(
-            id="L",
-            server_id="S",
-            launched=True,
-            engine="e",
-            version=None,
-            model="m",
-            url=url,
-            argv=(),
-            env=(),
-            args={},
-            notes=(),
-            cores=None,
-            started_at="",
-            startup_time_s=None,
-            log=None,
-        ),
-        url=url,
-        accelerator=Accelerator(devices=(device,), source="override"),
-        process=cast(ServerProcess, Alive()),
-        client_cores=None,
-    )
-
-
 def test_a_flush_that_was_refused_is_asked_for_again() -> None:
     path = "/reset_prefix_cache"
     said: list[tuple[int, Json]] = [(200, {"success": done}) for done in (False, False, True)]
     script = Scripted({path: said})
     with serving(script) as url:
-        live(VLLM(), url).flush()
+        live(url, engine=VLLM(), launched=True).flush()
     assert script.asked == [path] * 3
 
 
@@ -136,7 +94,7 @@ def test_a_flush_that_is_always_refused_says_so(monkeypatch: pytest.MonkeyPatch)
         serving(script) as url,
         pytest.raises(Exception, match=r'would not flush .* answered 200 \{"success": false\}'),
     ):
-        live(VLLM(), url).flush()
+        live(url, engine=VLLM(), launched=True).flush()
 
 
 def test_a_call_without_a_refusal_is_done_whatever_is_answered() -> None:
@@ -155,14 +113,14 @@ def test_a_call_without_a_refusal_is_done_whatever_is_answered() -> None:
 def test_requests_stay_out_of_the_cache_unless_hits_are_meant(
     changed: dict[str, Any], kept_out: bool
 ) -> None:
-    fields = live(LlamaCpp())._fields(replace(PLAIN, **changed))
+    fields = live(NOWHERE, engine=LlamaCpp()).clients.fields(replace(PLAIN, **changed))
     assert fields["ignore_eos"] is True
     assert ("cache_prompt" in fields) is kept_out
     assert not kept_out or fields["cache_prompt"] is False
 
 
 def test_engines_without_extras_say_what_they_said() -> None:
-    assert live(Sim())._fields(PLAIN) == {"ignore_eos": True}
+    assert live(NOWHERE).clients.fields(PLAIN) == {"ignore_eos": True}
 
 
 class Chatty(Sim):

@@ -61,6 +61,14 @@ def test_ranks_on_this_machine_have_ports_and_devices_of_their_own() -> None:
     assert (other.local, other.host) == (True, "this machine")
 
 
+def test_ranks_of_this_machine_meet_where_no_other_machine_is() -> None:
+    plan, meeting = over_nodes(
+        replace(PLAN, host="127.0.0.2"), NODE_FLAGS["sglang"], 2, Nodes(), SHARES
+    )
+    assert plan.argv[-2:] == ("--dist-init-addr", f"127.0.0.1:{meeting}")
+    assert plan.host == "127.0.0.2"
+
+
 def test_ranks_elsewhere_are_reached_and_choose_their_devices_themselves() -> None:
     nodes = Nodes(hosts=("127.0.0.1", "node-b"), command=("ssh", "-tt", "{host}", "{command}"))
     plan, meeting = over_nodes(PLAN, NODE_FLAGS["sglang"], 2, nodes, SHARES[:1])

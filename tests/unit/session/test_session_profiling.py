@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from live_servers import CPU, live
 from pytest_llmperf.engines.base import Engine, Extras
 from pytest_llmperf.engines.profiler import SGLANG, STEPS, Profiler
 from pytest_llmperf.engines.sim import Sim
@@ -16,11 +17,8 @@ from pytest_llmperf.errors import ServerError
 from pytest_llmperf.metrics.bounds import HealthBounds
 from pytest_llmperf.records import (
     Accelerator,
-    Device,
     Json,
-    LaunchRecord,
     Run,
-    ServerIdentity,
     ServerRequest,
     Vendor,
     Workload,
@@ -33,10 +31,6 @@ from pytest_llmperf.session.server import LiveServer
 from pytest_llmperf.session.surroundings import Surroundings
 from pytest_llmperf.testing import FakeServer, Script
 
-CPU = Accelerator(
-    devices=(Device(index=0, uuid="c", vendor="cpu", product="C", memory_bytes=0),),
-    source="override",
-)
 WORKLOAD = Workload(
     name="chat",
     input_tokens=8,
@@ -151,36 +145,12 @@ def test_other_loads_are_bounded_by_time(fields: dict[str, Any], seconds: float)
 
 def test_the_pass_is_no_run(server: FakeServer) -> None:
     """What begins is begun when the workload was tried, and before any of its requests."""
-    live = LiveServer(
-        engine=Profiled(),
-        identity=ServerIdentity(engine="sim", version=None, model="sim", args={}),
-        record=LaunchRecord(
-            id="L",
-            server_id="S",
-            launched=False,
-            engine="sim",
-            version=None,
-            model="sim",
-            url=server.url,
-            argv=(),
-            env=(),
-            args={},
-            notes=(),
-            cores=None,
-            started_at="",
-            startup_time_s=None,
-            log=None,
-        ),
-        url=server.url,
-        accelerator=CPU,
-        process=None,
-        client_cores=None,
-    )
+    up = live(server.url, engine=Profiled())
     tried: list[int] = []
-    live.send(shortened(WORKLOAD), begin=lambda: tried.append(len(server.truth)))
+    up.send(shortened(WORKLOAD), begin=lambda: tried.append(len(server.truth)))
     assert len(server.truth) - tried[0] == 4
     assert {each.asked_tokens for each in server.truth[tried[0] :]} == {8}
-    assert live.runs == {}
+    assert up.runs == {}
 
 
 # --- where -------------------------------------------------------------------------------------
@@ -214,6 +184,16 @@ def test_a_workload_that_is_new_to_a_launch_warms_it_up(server: FakeServer, tmp_
     made.want(candidate.id, wanted())
     made.make(candidate, None)
     assert live.warmed == [WORKLOAD]
+
+
+def test_over_ray_each_node_would_keep_its_own_traces(tmp_path: Path) -> None:
+    candidate = block(Live("http://127.0.0.1:9"), tmp_path, engine=Profiled(), ray="auto")
+    made = profiling(tmp_path / "p")
+    made.want(candidate.id, wanted())
+    made.make(candidate, None)
+    (found,) = made.drain()
+    assert found.reason.startswith("its ranks run in a Ray cluster")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("case", ["at-launch", "container"])

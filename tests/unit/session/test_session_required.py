@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from pytest_llmperf.judging_options import Scope
 from pytest_llmperf.records import Judged, Level, Observation
 from pytest_llmperf.session.required import Gate, Known, Roll, known_gates, shortcomings
-from pytest_llmperf.settings import Scope
 
 A, B = "perf/test_a.py::test_a", "perf/test_b.py::test_b[1]"
 ALL = Scope(given="perf", nodeid="perf")

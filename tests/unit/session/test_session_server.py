@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import psutil
 import pytest
 
+from live_servers import live
 from pytest_llmperf.engines.base import Engine
 from pytest_llmperf.engines.sim import Sim
 from pytest_llmperf.errors import ServerError
-from pytest_llmperf.launch.process import ServerProcess
+from pytest_llmperf.load.child import Child, Processes
 from pytest_llmperf.load.client import LoadClient, Target
 from pytest_llmperf.load.declare.workloads import make_workload
 from pytest_llmperf.metrics.bounds import HealthBounds
 from pytest_llmperf.records import (
-    Accelerator,
-    Device,
     HttpCall,
-    LaunchRecord,
     Run,
-    ServerIdentity,
     Workload,
 )
+from pytest_llmperf.session.one_run import Measuring
 from pytest_llmperf.session.seeds import session_number
 from pytest_llmperf.session.server import LiveServer
 from pytest_llmperf.testing import FakeServer, Script
@@ -53,18 +51,6 @@ class Unflushable(Sim):
     flush: HttpCall | None = None
 
 
-@dataclass
-class Alive:
-    """A server's process, as far as it is asked."""
-
-    log_path: Path = Path("server.log")
-    argv: tuple[str, ...] = ()
-    pids: tuple[int, ...] = ()
-
-    def died(self) -> None:
-        return None
-
-
 @pytest.fixture(autouse=True)
 def fresh_number() -> Iterator[None]:
     session_number.cache_clear()
@@ -79,41 +65,8 @@ def server() -> Iterator[FakeServer]:
         yield running
 
 
-def live(server: FakeServer, *, launched: bool = False, engine: Engine | None = None) -> LiveServer:
-    return LiveServer(
-        engine=engine or Sim(),
-        identity=ServerIdentity(engine="sim", version=None, model="sim", args={}),
-        record=LaunchRecord(
-            id="L",
-            server_id="S",
-            launched=launched,
-            engine="sim",
-            version=None,
-            model="sim",
-            url=server.url,
-            argv=(),
-            env=(),
-            args={},
-            notes=(),
-            cores=None,
-            started_at="",
-            startup_time_s=None,
-            log=None,
-        ),
-        url=server.url,
-        accelerator=Accelerator(devices=DEVICES, source="override"),
-        process=cast("ServerProcess", Alive()) if launched else None,
-        client_cores=None,
-    )
-
-
-DEVICES = (
-    Device(index=0, uuid="cpu", vendor="cpu", product="a CPU", memory_bytes=0),
-)  # fmt: skip
-
-
 def measure(on: LiveServer, workload: Workload, bounds: HealthBounds = LENIENT) -> list[Run]:
-    return on.measure(workload, lambda *_: None, bounds=bounds, processes=1)
+    return on.measure(workload, lambda *_: None, Measuring(bounds=bounds))
 
 
 def most_hits(runs: list[Run]) -> float:
@@ -124,7 +77,7 @@ def most_hits(runs: list[Run]) -> float:
 @pytest.mark.parametrize("flush", [True, False])
 @pytest.mark.parametrize("launched", [True, False])
 def test_a_repeat_sends_other_prompts(server: FakeServer, launched: bool, flush: bool) -> None:
-    on = live(server, launched=launched, engine=Unflushable())
+    on = live(server.url, launched=launched, engine=Unflushable())
     first, second = measure(on, replace(TINY, flush=flush), NEVER)
     assert (first.valid, first.index, second.index) == (False, 0, 0)
     assert first.seed != second.seed
@@ -135,7 +88,9 @@ def test_where_the_cache_is_flushed_every_launch_sends_the_same() -> None:
     seeds = []
     for _ in range(2):
         with FakeServer(Script(ttft_ms=1, itl_ms=1)) as server:
-            seeds.append([run.seed for run in measure(live(server, launched=True), TINY, NEVER)])
+            seeds.append(
+                [run.seed for run in measure(live(server.url, launched=True), TINY, NEVER)]
+            )
         session_number.cache_clear()
     assert seeds[0] == seeds[1] == [1, (1 << 15) + 1]
 
@@ -144,15 +99,15 @@ def test_where_the_cache_is_flushed_every_launch_sends_the_same() -> None:
 def test_a_later_session_sends_other_prompts_to_the_same_server(
     server: FakeServer, engine: Engine
 ) -> None:
-    runs = measure(live(server, engine=engine), TINY)
+    runs = measure(live(server.url, engine=engine), TINY)
     session_number.cache_clear()
-    runs += measure(live(server, engine=engine), TINY)
+    runs += measure(live(server.url, engine=engine), TINY)
     assert len(runs) == 2
     assert most_hits(runs) < 0.1
 
 
 def test_workloads_of_one_seed_share_nothing_where_nothing_is_flushed(server: FakeServer) -> None:
-    on = live(server, launched=True)
+    on = live(server.url, launched=True)
     kept = replace(TINY, flush=False)
     runs = [run for n in (1, 2) for run in measure(on, replace(kept, concurrency=n))]
     assert (len(runs), server.flushes) == (2, 0)
@@ -177,7 +132,7 @@ def prompts(folder: Path, *, flush: bool = True) -> Workload:
 def test_a_file_that_is_sent_again_to_a_warm_cache_is_not_believed(
     server: FakeServer, tmp_path: Path
 ) -> None:
-    first, again, repeated = measure(live(server), prompts(tmp_path))
+    first, again, repeated = measure(live(server.url), prompts(tmp_path))
     assert first.valid
     (reason,) = again.invalid_reasons
     assert reason.startswith("prefix-cache hits: this file's prompts were sent before")
@@ -188,8 +143,8 @@ def test_a_file_that_is_sent_again_to_a_warm_cache_is_not_believed(
 def test_a_warm_cache_that_was_asked_for_or_emptied_is_believed(
     server: FakeServer, tmp_path: Path
 ) -> None:
-    assert all(run.valid for run in measure(live(server), prompts(tmp_path, flush=False)))
-    assert all(run.valid for run in measure(live(server, launched=True), prompts(tmp_path)))
+    assert all(run.valid for run in measure(live(server.url), prompts(tmp_path, flush=False)))
+    assert all(run.valid for run in measure(live(server.url, launched=True), prompts(tmp_path)))
     assert server.flushes == 2
 
 
@@ -197,7 +152,7 @@ def test_a_warm_cache_that_was_asked_for_or_emptied_is_believed(
 
 
 def test_only_the_first_request_of_a_launch_is_cold(server: FakeServer) -> None:
-    on = live(server, launched=True)
+    on = live(server.url, launched=True)
     with pytest.raises(ServerError):
         measure(on, replace(TINY, name="long", input_tokens=300, output_tokens=900))
     cold = on.cold_ttft_ms
@@ -207,8 +162,28 @@ def test_only_the_first_request_of_a_launch_is_cold(server: FakeServer) -> None:
 
 
 def test_a_launch_whose_first_workload_is_served_tells_its_cold_request(server: FakeServer) -> None:
-    (run,) = measure(live(server, launched=True), TINY)
+    (run,) = measure(live(server.url, launched=True), TINY)
     assert (run.metrics["cold_ttft"].value or 0) > 0
+
+
+def test_every_pass_has_as_many_workers_as_were_asked_for(server: FakeServer) -> None:
+    hired: list[int] = []
+
+    class Counting(Processes):
+        def hire(self, first: int, count: int) -> list[Child]:
+            hired.append(first + count)
+            return super().hire(first, count)
+
+    on = live(server.url, launched=True, crew=lambda *_: Counting(wanted=2))
+    passes: list[Callable[[], object]] = [
+        lambda: on.warm_up(TINY),
+        lambda: on.send(TINY, lambda: None),
+        lambda: measure(on, TINY),
+    ]
+    for send in passes:
+        hired.clear()
+        send()
+        assert max(hired) == 2
 
 
 def test_turns_share_a_client_until_the_server_is_stopped(
@@ -222,12 +197,12 @@ def test_turns_share_a_client_until_the_server_is_stopped(
         open_(client, target, **how)
 
     monkeypatch.setattr(LoadClient, "__init__", counted)
-    on = live(server)
+    on = live(server.url)
     twice = replace(TINY, runs=2)
     sent = []
     for turn in range(2):
         before = len(server.truth)
-        on.measure(twice, lambda *_: None, bounds=LENIENT, processes=1, turn=turn)
+        on.measure(twice, lambda *_: None, Measuring(bounds=LENIENT), turn=turn)
         sent.append(len(server.truth) - before)
     # the second turn sends its own requests and no more: nothing is tried or warmed up again
     assert sent[1] == TINY.requests

@@ -58,7 +58,7 @@ def test_samples_are_taken_until_the_run_is_over(monkeypatch: pytest.MonkeyPatch
     card = Card()
     monkeypatch.setattr(watching, "watching", card.watching)
     with watching.watched(GPU, lambda: [1]) as seen:
-        assert card.asked.wait(10)
+        assert card.asked.wait(60)
     assert card.let_go
     assert seen.watcher is not None
     assert not seen.watcher.hangs.is_set()
@@ -93,7 +93,7 @@ def test_the_first_sample_comes_before_the_run_and_the_last_one_after_it(
     watcher = Watcher(look=look, period_s=3600)
     monkeypatch.setattr(watching, "watching", lambda _: nullcontext(watcher))
     with watching.watched(GPU, list) as seen:
-        assert asked.wait(10)
+        assert asked.wait(60)
         begun = clock.now_ns()
         ended = clock.now_ns()
     (first,), (last,) = seen.samples
@@ -130,7 +130,7 @@ def test_a_driver_that_hangs_holds_up_no_run_and_speaks_for_no_later_one(
     monkeypatch.setattr(watching, "watching", lambda _: nullcontext(watcher))
     monkeypatch.setattr(watching, "_LET_GO_S", 0.05)
     with watching.watched(GPU, list) as seen:
-        assert begun.wait(10)
+        assert begun.wait(60)
     assert watcher.hangs.is_set()
     (thread,) = left()
     assert seen.samples == []
@@ -138,7 +138,7 @@ def test_a_driver_that_hangs_holds_up_no_run_and_speaks_for_no_later_one(
     assert telemetry is not None
     assert telemetry.energy_missing.startswith("no answer came while the run lasted")
     go_on.set()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert seen.samples == []
 
@@ -150,7 +150,7 @@ def test_a_slow_driver_is_waited_for_as_long_as_it_took(monkeypatch: pytest.Monk
     class Thread(threading.Thread):
         def join(self, timeout: float | None = None) -> None:
             waited.append(timeout)
-            super().join(10)
+            super().join(60)
 
     def look() -> list[Condition]:
         begun.set()
@@ -160,7 +160,7 @@ def test_a_slow_driver_is_waited_for_as_long_as_it_took(monkeypatch: pytest.Monk
     watcher = Watcher(look=look, period_s=3600)
     monkeypatch.setattr(watching, "watching", lambda _: nullcontext(watcher))
     with watching.watched(GPU, list) as seen:
-        assert begun.wait(10)
+        assert begun.wait(60)
         while not seen.samples or not seen.took_s:
             threading.Event().wait(0.001)
         seen.took_s = 7.0
@@ -173,7 +173,7 @@ def test_telemetry_tells_who_was_asked_and_what_that_cost(
     card = Card()
     monkeypatch.setattr(watching, "watching", card.watching)
     with watching.watched(GPU, list) as seen:
-        assert card.asked.wait(10)
+        assert card.asked.wait(60)
     telemetry = seen.telemetry(ALWAYS)
     assert telemetry is not None
     assert (telemetry.source, telemetry.period_s) == ("nvml", 0.001)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from pytest_llmperf.store import Store, StoreError, open_store
 from pytest_llmperf.store.documents import text_of
 from pytest_llmperf.store.files import Files, write_new
+from repositories import git
 
 if TYPE_CHECKING:
     from tests.unit.store.conftest import Samples
@@ -225,40 +225,25 @@ def test_a_link_that_fails_otherwise_is_said(
 # --- git -------------------------------------------------------------------------------------
 
 
-def git(directory: Path, *arguments: str) -> str:
-    names = ("AUTHOR", "COMMITTER")
-    who = {f"GIT_{name}_{what}": "a@b" for name in names for what in ("NAME", "EMAIL")}
-    done = subprocess.run(
-        [str(shutil.which("git")), *arguments],
-        cwd=directory,
-        env={"PATH": os.environ["PATH"], "HOME": str(directory), **who},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def test_branches_merge_without_conflicts(files: Store, root: Path, samples: Samples) -> None:
     directory = root.parent
-    git(directory, "init", "--quiet", "--initial-branch=main")
+    git("init", "--quiet", "--initial-branch=main", at=directory)
     files.append(samples.observation())
     commit(directory)
     for branch, day in (("left", "04"), ("right", "05")):
-        git(directory, "checkout", "--quiet", "-b", branch, "main")
+        git("checkout", "--quiet", "-b", branch, "main", at=directory)
         files.append(samples.observation(branch))
         created = f"2026-03-{day}T10:00:00+00:00"
         files.accept(samples.level(branch, created=created, observations=("o1", branch)))
         files.save_profile(samples.profile(created=created))
         commit(directory)
-    git(directory, "merge", "--quiet", "--no-edit", "left")
+    git("merge", "--quiet", "--no-edit", "left", at=directory)
     assert {one.id for one in files.observations()} == {"o1", "left", "right"}
     assert [level.id for level in files.levels()] == ["left", "right"]
-    assert git(directory, "status", "--porcelain") == ""
+    assert git("status", "--porcelain", at=directory) == ""
 
 
 def commit(directory: Path) -> None:
-    git(directory, "add", "--all")
-    git(directory, "commit", "--quiet", "-m", "x")
-    assert "perf/.lock" not in git(directory, "ls-files")
+    git("add", "--all", at=directory)
+    git("commit", "--quiet", "-m", "x", at=directory)
+    assert "perf/.lock" not in git("ls-files", at=directory)

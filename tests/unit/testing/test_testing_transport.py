@@ -149,7 +149,7 @@ def _settled(server: FakeServer) -> int:
     """Tokens out once no more come."""
     from pytest_llmperf import clock
 
-    deadline = clock.Deadline(20)
+    deadline = clock.Deadline(60)
     before = -1
     while (now := server.truth[0].tokens) != before:
         assert not deadline.passed

@@ -1,4 +1,4 @@
-"""Which gates of a suite none of the merged sessions judged."""
+"""Which gates of a suite none of the merged sessions judged, and how that is told."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def holes(parts: Sequence[Part], gates: Sequence[Mapping[str, Any]], scope: str)
     for test, _, metric in sorted(known.keys() - seen):
         missing.setdefault(test, []).append(metric)
     sentences = [_sentence(test, names, known, given) for test, names in missing.items()]
-    return sentences or list(_nothing_decided(judged, given))
+    return sentences or list(nothing_decided(judged, given))
 
 
 def within(test: str, scope: str) -> bool:
@@ -52,21 +52,27 @@ def _known(parts: Sequence[Part], scope: str) -> dict[tuple[str, str, str], bool
 def _sentence(
     test: str, metrics: Sequence[str], known: Mapping[tuple[str, str, str], bool], given: str
 ) -> str:
-    names = " and ".join(dict.fromkeys(spoken(metric) for metric in metrics))
     selected = any(chosen for (name, _, metric), chosen in known.items() if name == test)
     why = (
         "no session that was to run it came to a verdict"
         if selected
         else "every session deselected it"
     )
-    many = "s" * (len(metrics) > 1)
     return (
-        f"{test}: nobody judged its gate{many} on {names}: {why}; run it in one of the sessions, "
+        f"{test}: nobody judged its {gates_on(metrics)}: {why}; run it in one of the sessions, "
         f"or name less in {given}"
     )
 
 
-def _nothing_decided(judged: Sequence[Mapping[str, Any]], given: str) -> Iterator[str]:
+def gates_on(metrics: Sequence[str]) -> str:
+    """Gates of a test, each told by its metric."""
+    names = " and ".join(dict.fromkeys(spoken(metric) for metric in metrics))
+    return f"gate{'s' * (len(metrics) > 1)} on {names}"
+
+
+def nothing_decided(judged: Sequence[Mapping[str, Any]], given: str) -> Iterator[str]:
+    """A sentence where none of the gates ``judged`` was decided; ``given`` is the option, with its
+    value, that wants one to be."""
     if any(gate["verdict"] != "inconclusive" for gate in judged):
         return
     codes = Counter(gate["reason_code"] for gate in judged)

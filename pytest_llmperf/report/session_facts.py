@@ -13,11 +13,15 @@ from .document import Entry
 from .words import count, percent
 
 Part = Mapping[str, Any]
-#: Statuses of pytest's own for a session that judged nothing, the worst first.
+#: Statuses of pytest's own for a session that came to no end, the worst first.
 _NO_SESSION = (3, 4, 2)
-_FAILED, _NOTHING_COLLECTED, EXIT_GATE, EXIT_UNMEASURED = 1, 5, 10, 11
+_FAILED, _NOTHING_COLLECTED = 1, 5
+#: Beside pytest's own: only gates failed; something could not be measured.
+EXIT_GATE, EXIT_UNMEASURED = 10, 11
 #: Of a session that could not tell; of one whose report does not know how it ended.
 _UNMEASURED = frozenset({EXIT_UNMEASURED, None})
+#: What tests decide. Any other is that of pytest, a hook or a test that ended the session.
+_OF_TESTS = frozenset({0, _FAILED, _NOTHING_COLLECTED, EXIT_GATE, EXIT_UNMEASURED, None})
 _BROKEN = frozenset({"broken", "could_not_measure"})
 #: What sums of shares may be off by in floating point.
 _SLACK = 1e-9
@@ -115,7 +119,13 @@ def problems_of(parts: Sequence[Part]) -> list[str]:
 
 def notes_of(parts: Sequence[Part]) -> list[str]:
     """What to know of the whole, a sentence each."""
-    return [*_alarms(parts), *_mixed(parts), *_incomplete(parts), *_again(parts)]
+    return [
+        *_alarms(parts),
+        *_mixed(parts),
+        *_incomplete(parts),
+        *_ended_otherwise(parts),
+        *_again(parts),
+    ]
 
 
 def _alarms(parts: Sequence[Part]) -> Iterator[str]:
@@ -137,18 +147,42 @@ def _mixed(parts: Sequence[Part]) -> Iterator[str]:
             f"sessions ran with pytest-llmperf {' and '.join(versions)}; use one version, so that "
             "all are measured and judged in the same way"
         )
-    commits = sorted({str(part["environment"]["git"]["commit"])[:10] for part in parts})
+    commits = sorted({commit for part in parts if (commit := _commit(part))})
     if len(commits) > 1:
         yield (
             f"sessions ran the suite at different commits ({', '.join(commits)}), so the verdict "
             "is not about one of them; check out one commit everywhere"
         )
+    unknown = [part["name"] for part in parts if not _commit(part)]
+    if commits and unknown:
+        yield (
+            f"nobody knows at which commit these sessions ran the suite: {'; '.join(unknown)}; run "
+            "them in a checkout with git, so that the verdict is known to be about one commit"
+        )
+
+
+def _commit(part: Part) -> str:
+    return (part["environment"]["git"]["commit"] or "")[:10]
 
 
 def _incomplete(parts: Sequence[Part]) -> Iterator[str]:
     for part in parts:
         if not part["complete"] and not gone(part):
             yield f"{part['name']}: the session was interrupted, or results were lost"
+
+
+def _ended_otherwise(parts: Sequence[Part]) -> Iterator[str]:
+    """What a session ended with beside its gates: that others measured again does not undo it."""
+    for part in parts:
+        status = part["exit_status"]
+        if not part["superseded"] or gone(part):
+            continue
+        if status == _FAILED or status not in _OF_TESTS:
+            yield (
+                f"{part['name']}: the session of {part['created']} ended with {status}, which need "
+                "not be about the tests that were measured again, so it counts as before; leave "
+                "its report out if it was about nothing else"
+            )
 
 
 def _again(parts: Sequence[Part]) -> Iterator[str]:
@@ -176,15 +210,17 @@ def status_of(
     parts: Sequence[Part], tests: Sequence[Mapping[str, Any]], problems: Sequence[str]
 ) -> int:
     """That of one session with all these tests, as :class:`pytest_llmperf.session.collect.Results`
-    has it: a session that never was goes first, then a plain failure, lost results, slow, broken.
+    has it: a session that never was goes first, then a plain failure, a status that is nobody's
+    here, lost results, slow, broken. One that ``-x`` stopped at a slow test is a slow one.
     """
     there = [part for part in parts if not gone(part)]
     statuses = [_status(part, tests) for part in there]
-    for status in (*_NO_SESSION, _FAILED):
+    foreign = sorted(filter(None, set(statuses) - _OF_TESTS), reverse=True)
+    for status in (*_NO_SESSION, _FAILED, *foreign):
         if status in statuses:
             return status
     cut = {status for part, status in zip(there, statuses, strict=True) if not part["complete"]}
-    if missing_shards(parts) or cut & _UNMEASURED:
+    if missing_shards(parts) or cut - {EXIT_GATE}:
         return EXIT_UNMEASURED
     if EXIT_GATE in statuses:
         return EXIT_GATE
