@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pytest_llmperf import fixtures, hookspecs, options
+from pytest_llmperf import fixtures, hookspecs
+from pytest_llmperf.markers import MARKERS
 
 from .page import Page, described, prose, sentence, told
 
@@ -33,7 +34,7 @@ def hooks() -> dict[str, Callable[..., Any]]:
 
 def _parts() -> Iterator[str]:
     yield "## Markers\n\n`pytest --markers` prints these.\n"
-    for name, text in options.MARKERS.items():
+    for name, text in MARKERS.items():
         signature, _, meaning = text.removeprefix(name).partition("): ")
         yield described("marker", f"{name}{signature})", told(sentence(meaning)))
     yield "## Fixtures\n\n`pytest --fixtures` prints these.\n"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_llmperf.cli.words import EXIT_TROUBLE, EXIT_WORSE
-from pytest_llmperf.session.collect import EXIT_GATE, EXIT_UNMEASURED
+from pytest_llmperf.report.session_facts import EXIT_GATE, EXIT_UNMEASURED
 
 from .page import Page, described
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import scipy.stats  # noqa: F401 - numpy loads once, and runs in this process forget it
 
+from patience import PATIENT_ARGS
 from pytest_llmperf.testing import FakeServer, Script
 
 ROOT = Path(__file__).parents[2]
@@ -30,9 +31,7 @@ SHOWN = re.compile(
 #: What is measured is not how fast this machine is; several tests may share it.
 CALM = (
     *("--llmperf-runs=1", "--llmperf-no-progress", "--llmperf-report=r.json"),
-    *("--llmperf-accelerator=cpu", "-p", "no:cacheprovider", "-o", "llmperf_max_drift=off"),
-    *("-o", "llmperf_client_cpu=off", "-o", "llmperf_client_lag=off"),
-    *("-o", "llmperf_client_in_flight=off"),
+    *("--llmperf-accelerator=cpu", "-p", "no:cacheprovider", *PATIENT_ARGS),
 )
 
 Go = Callable[..., tuple[pytest.RunResult, dict[str, Any]]]

@@ -39,9 +39,13 @@ def constants(*words: str) -> Iterator[tuple[str, object]]:
     """What modules that hold these words name at their top, with its value where that is one."""
     for _, tree in modules(*words):
         for node in tree.body:
-            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
-                names = (each.id for each in node.targets if isinstance(each, ast.Name))
-                yield from ((name, node.value.value) for name in names)
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=value)):
+                    yield name, value
+                case ast.Assign(targets=[ast.Tuple(elts=names)], value=ast.Tuple(elts=values)):
+                    for each, given in zip(names, values, strict=True):
+                        if isinstance(each, ast.Name) and isinstance(given, ast.Constant):
+                            yield each.id, given.value
 
 
 def named(text: str, directive: str) -> set[str]:
@@ -111,6 +115,13 @@ def test_every_reason_code_that_is_made_is_told_and_no_other() -> None:
     taking = dict(place for tree in judging for place in _taking(tree))
     made = {code for tree in judging for code in _codes(tree, taking)}
     assert {reason.code for reason in REASONS} == made - NO_VERDICTS
+
+
+def test_the_schema_lists_every_reason_code_by_its_verdict() -> None:
+    told_there = load_schema("report-v1")["$defs"]["gate"]["properties"]["reason_code"]
+    listed = re.findall(r"([a-z_, ]+) \(([a-z ]+)\)", told_there["description"].partition(":")[2])
+    found = {(code.strip(), word) for codes, word in listed for code in codes.split(",")}
+    assert found == {(reason.code, reason.word) for reason in REASONS}
 
 
 def test_a_reason_code_is_told_once(pages: dict[str, str]) -> None:

@@ -3,11 +3,10 @@ simulator in SGLang's place."""
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +19,11 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 #: What a reader does that needs a network or a screen.
 NOT_RUN = ("mkdir ", "cd ", "python3 -m venv ", ". .venv/", "pip install ", "xdg-open ")
 OURS = ("pytest", "pytest-llmperf")
+
+#: The simulator has none.
+NO_WEIGHTS = "--llmperf-model tiny-r1=m"
+
+Run = Callable[[str], subprocess.CompletedProcess[str]]
 
 #: The simulator by SGLang's name; one request at a time makes it slower, as it would SGLang.
 STAND_IN = """
@@ -41,14 +45,6 @@ class StandIn(Sim):
 def pytest_llmperf_engines():
     return {"sglang": StandIn()}
 """
-#: Short, without weights, and patient with a machine that runs other tests.
-QUICK = (
-    "-p tutorial_stand_in --llmperf-model tiny-r1=m --llmperf-runs 1 --llmperf-quality off "
-    "--llmperf-no-progress "
-) + " ".join(
-    f"-o llmperf_{name}=off"
-    for name in ("client_cpu", "client_lag", "client_delivered", "client_in_flight", "max_drift")
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,39 +117,22 @@ def shown() -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tour:
-    """The directory that a reader works in, and how to work there."""
+    """The directory that a reader works in, how to work there, and what commands did."""
 
     place: Path
-    env: dict[str, str]
+    run: Run
     done: dict[str, subprocess.CompletedProcess[str]]
-
-    def run(self, command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["/bin/sh", "-c", command],
-            cwd=self.place,
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            timeout=300,
-            check=False,
-        )
 
 
 @pytest.fixture(scope="module")
-def tour(tmp_path_factory: pytest.TempPathFactory) -> Tour:
+def tour(tmp_path_factory: pytest.TempPathFactory, reader: Callable[[Path, str, str], Run]) -> Tour:
     """All commands of the page were run, once, in order."""
     place = tmp_path_factory.mktemp("tour")
-    tools = tmp_path_factory.mktemp("tools")
-    made = Tour(place=place, env=environment(tools), done={})
     for language, block in BLOCKS:
         if language == "python":
             (place / named(block)).write_text(block, encoding="utf-8")
-    for command in filter(ours, commands()):
-        made.done[command] = made.run(command)
-    return made
+    run = reader(place, STAND_IN, NO_WEIGHTS)
+    return Tour(place=place, run=run, done={each: run(each) for each in filter(ours, commands())})
 
 
 def named(block: str) -> str:
@@ -161,25 +140,6 @@ def named(block: str) -> str:
     found = re.match(r"# (test_\w+\.py)\n", block)
     assert found, block
     return found[1]
-
-
-def environment(tools: Path) -> dict[str, str]:
-    """As in the reader's own: both commands on the path, and nothing of the pytest around us."""
-    for name, module in zip(OURS, ("pytest", "pytest_llmperf.cli"), strict=True):
-        script = tools / name
-        script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m {module} "$@"\n')
-        script.chmod(0o755)
-    (tools / "tutorial_stand_in.py").write_text(STAND_IN, encoding="utf-8")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
-    ahead = [str(tools), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return kept | {
-        "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join(ahead),
-        "PYTEST_ADDOPTS": QUICK,
-        "PYTEST_LLMPERF_RUNTIME_DIR": str(tools),
-        "PYTHONIOENCODING": "utf-8",
-        "COLUMNS": "80",
-    }
 
 
 @pytest.mark.parametrize("command", CLAIMS)
