@@ -15,15 +15,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from pytest_llmperf.accelerators import fingerprint
-from pytest_llmperf.engines.base import Engine, extras_of
-from pytest_llmperf.engines.nodes import check_nodes
+from pytest_llmperf.engines.base import Engine
 from pytest_llmperf.errors import ClientError, ServerError
 from pytest_llmperf.launch.container import PYTHON
 from pytest_llmperf.launch.container_tool import find_image, into_container
 from pytest_llmperf.launch.ports import claim_port, release_port
 from pytest_llmperf.load.client import LoadProgress
-from pytest_llmperf.models import is_tiny, materialize
 from pytest_llmperf.models.sizes import size_of
 from pytest_llmperf.records import (
     Accelerator,
@@ -43,15 +40,15 @@ from .bring_up import attach, launch
 from .clients import FindCrew, who_asks
 from .cores import split_cores
 from .device import DeviceHold
-from .devices import Allotment, for_container
+from .devices import Allotment
 from .fitting import check_fit
 from .measurement import Measurement, measurement_id, summarise
-from .nodes import over_nodes
 from .one_run import Measuring
-from .progress import how_far
+from .progress import which_run
 from .ranks import Ranks, RanksHere
 from .refusals import for_client, for_server
 from .server import LiveServer
+from .starting import as_found, join, model_path, over_its_nodes, request_here
 from .surroundings import Surroundings
 
 
@@ -269,12 +266,7 @@ class Block:
     ) -> str:
         """What a waiting person sees: which launch, which run, how far, how fast, how long yet."""
         launch = self.stage or f"launch {self.launched}/{self.around.launches}"
-        parts = ["attached" if self.attached else launch]
-        if index is None or progress is None:
-            parts.append(f"{workload.name}: warming up")
-        else:
-            parts.append(f"{workload.name} run {index + 1}/{workload.runs}")
-            parts += how_far(progress)
+        parts = ["attached" if self.attached else launch, *which_run(workload, index, progress)]
         return f"{self.around.progress.test} ── {' · '.join(parts)}"
 
     # --- bringing a server up ---------------------------------------------------------------
@@ -309,17 +301,8 @@ class Block:
             raise
         finally:
             self.around.progress.clear()
-        self.accelerator = self._as_found(live)
+        self.accelerator = as_found(self.accelerator, live.ranks.accelerator)
         return live
-
-    def _as_found(self, live: LiveServer) -> Accelerator:
-        """The devices that the server has been given. It is remembered by the facts that were
-        planned: where those of others differ, they are not told."""
-        found, planned = live.ranks.accelerator, self.accelerator
-        alike = found is not None and fingerprint.environment(found) == fingerprint.environment(
-            planned
-        )
-        return found if found is not None and alike else planned
 
     def _check_within_reach(self) -> None:
         """Raise UsageMistake where those who are to ask could not reach a server started here."""
@@ -340,7 +323,7 @@ class Block:
             processes=self.around.client_processes,
             pin=self.around.pin,
         )
-        model_path = self._model_path()
+        model = model_path(self.request.model or "", self.engine, self.around.cache_dir)
         image = self.request.image and find_image(self.request.image, self.request.container)
         port = claim_port(self.around.bind)
         plan: LaunchPlan | None = None
@@ -350,17 +333,20 @@ class Block:
                 host=self.around.bind,
                 port=port,
                 accelerator=self.accelerator,
-                model_path=model_path,
+                model_path=model,
                 served_name=self.request.model or self.engine.name,
                 python=self.request.python or (PYTHON if image else sys.executable),
                 cores=cores.server,
                 scratch=self.around.log_dir,
                 environ=image.env if image else None,
-                size=size_of(model_path),
+                size=size_of(model),
                 profiles=self.around.profiles,
             )
-            plan = self._fitting(self.engine.plan(self._request_here(), placement), placement)
-            plan = self._over_nodes(plan)
+            here = request_here(self.request, self.allotment, self.accelerator)
+            plan = self._fitting(self.engine.plan(here, placement), placement)
+            plan, self._meeting = over_its_nodes(
+                plan, self.request, self.around.nodes, self.allotment, self.accelerator
+            )
             self.launched += 1
             ranks = self._join(plan)
             return launch(
@@ -397,54 +383,15 @@ class Block:
             self.around.progress.say(f"{self.label} ── recipe: {plan.recipe}")
         return replace(plan, notes=(*plan.notes, note)) if note else plan
 
-    def _request_here(self) -> ServerRequest:
-        """The request, told which devices it has been given."""
-        request = for_container(self.request, self.accelerator.vendor)
-        if self.allotment is None:
-            return request
-        own = {**dict(request.env), **self._told()[0]}
-        return replace(request, env=tuple(sorted(own.items())))
-
-    def _told(self) -> list[dict[str, str]]:
-        """What each rank on this machine has to be told of its devices."""
-        if self.allotment is None:
-            return [{}]
-        environ = {**os.environ, **dict(self.request.env)}
-        contained = self.request.image is not None
-        return [
-            self.allotment.variables(share, environ, contained=contained)
-            for share in self.allotment.shares(self.accelerator)
-        ]
-
-    def _over_nodes(self, plan: LaunchPlan) -> LaunchPlan:
-        """The plan with all ranks, where there is more than one."""
-        count = self.request.nodes
-        if count is None or self.request.ray is not None:
-            return plan
-        flags = check_nodes(self.request.engine, count, self.request.args, None)
-        plan, self._meeting = over_nodes(plan, flags, count, self.around.nodes, self._told())
-        return plan
-
     def _join(self, plan: LaunchPlan) -> Ranks:
-        """Its ranks: in the cluster that they are to run in, or here."""
-        if self.request.ray is None:
-            return RanksHere()
-        from .over_ray import RayServing  # Ray's ways are heavy, and seldom gone
-
-        self.around.progress.say(f"{self.label} ── joining the Ray cluster at {self.request.ray}")
+        if self.request.ray is not None:
+            line = f"{self.label} ── joining the Ray cluster at {self.request.ray}"
+            self.around.progress.say(line)
         label = f"{self._log_name}-{self.launched}-{secrets.token_hex(4)}"
-        return RayServing.join(self.request, plan, self.accelerator, label)
+        return join(self.request, plan, self.accelerator, label)
 
     def _remember(self, record: LaunchRecord) -> None:
         self.around.remember(replace(record, side=self.side))
-
-    @for_server("a tiny model could not be made", "the ini value llmperf_cache_dir")
-    def _model_path(self) -> str:
-        model = self.request.model or ""
-        if is_tiny(model):
-            form = extras_of(self.engine).weights
-            return str(materialize(model, self.around.cache_dir / "models", form))
-        return model
 
     def _show_start(self, what: str, seconds: float) -> None:
         said = f": {what}" if what not in ("", "starting") else ""

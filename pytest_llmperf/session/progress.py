@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pytest_llmperf import clock
 from pytest_llmperf.inert import inert_text
 from pytest_llmperf.load.client import LoadProgress
+from pytest_llmperf.records import Workload
 from pytest_llmperf.report.columns import WIDTH, cells, clip, start
 
 HEARTBEAT_S = 30.0
@@ -94,6 +95,14 @@ def _fitted(text: str, width: int) -> str:
     name, dash, said = text.partition(" ── ")
     room = max(width // 6, width - cells(dash + said))
     return start(f"{clip(name, room)}{dash}{said}", width)
+
+
+def which_run(workload: Workload, index: int | None, progress: LoadProgress | None) -> list[str]:
+    """Which of its runs a workload is in and how far that has come, in a few words each; before
+    the first it is warming up."""
+    if index is None or progress is None:
+        return [f"{workload.name}: warming up"]
+    return [f"{workload.name} run {index + 1}/{workload.runs}", *how_far(progress)]
 
 
 def how_far(progress: LoadProgress) -> list[str]:
