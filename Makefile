@@ -26,7 +26,7 @@ help:
 	@echo "make docs-links  whether links to other sites still lead somewhere"
 	@echo "make release-check  sdist and wheel built, looked into, installed and used; nothing is published"
 	@echo "make contracts  the engines' own parsers on the command of every recipe"
-	@echo "make engines  real vLLM and llama.cpp on this machine's CPU, each in an environment of its own"
+	@echo "make engines  real SGLang, vLLM and llama.cpp on this machine's CPU, each in an environment of its own"
 
 demo: $(ENGINES)/.ready
 	rm -rf demo-out
@@ -100,9 +100,11 @@ contracts: $(DEV)/.ready $(ENGINES)/.engine $(BUILD)/contracts/.lmdeploy
 	LLMPERF_CONTRACT_SGLANG=$(ENGINES)/bin/python LLMPERF_CONTRACT_VLLM=$(VLLM_PYTHON) \
 	LLMPERF_CONTRACT_LMDEPLOY=$(BUILD)/contracts/lmdeploy/bin/python $(DEV)/bin/python tests/contracts/parsers.py
 
-# The same tests over vLLM and llama.cpp; not part of the tests, for it installs 4 GB and compiles.
-engines: $(DEV)/.ready $(BUILD)/vllm/.ready $(BUILD)/llamacpp/.ready
-	LLMPERF_ENGINES_REQUIRED=1 LLMPERF_VLLM_PYTHON=$(abspath $(BUILD))/vllm/bin/python \
+# The same tests over SGLang, vLLM and llama.cpp; not part of the tests, for it installs 4 GB more
+# and compiles.
+engines: $(DEV)/.ready $(ENGINES)/.ready $(BUILD)/vllm/.ready $(BUILD)/llamacpp/.ready
+	LLMPERF_ENGINES_REQUIRED=1 LLMPERF_SGLANG_PYTHON=$(abspath $(ENGINES))/bin/python \
+	LLMPERF_VLLM_PYTHON=$(abspath $(BUILD))/vllm/bin/python \
 	LLMPERF_LLAMACPP_PYTHON=$(abspath $(BUILD))/llamacpp/bin/python \
 		$(DEV)/bin/pytest -m engine tests/engines/test_real_others.py $(ARGS)
 

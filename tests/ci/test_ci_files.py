@@ -33,7 +33,8 @@ def steps_of(files: Files, path: Path) -> list[dict[str, Any]]:
 
 
 def test_there_are_workflows_of_our_own() -> None:
-    assert [path.name for path in OWN] == ["contracts.yml", "release.yml", "test.yml"]
+    names = ["contracts.yml", "links.yml", "release.yml", "test.yml"]
+    assert [path.name for path in OWN] == names
 
 
 @pytest.mark.parametrize("path", GITHUB, ids=lambda path: path.name)
