@@ -100,6 +100,9 @@ class World:
         about = place / "python" / f"sgl_toy-{version}.dist-info" / "METADATA"
         write(about, METADATA.format(version=version))
         write(place / ".gitignore", IGNORED)
+        # An engine's own tests want what is not installed beside the plugin.
+        write(place / "tests" / "conftest.py", "import package_that_is_not_there\n")
+        write(place / "pytest.ini", "[pytest]\naddopts = --an-option-of-the-engines-own\n")
         shutil.copytree(EXAMPLE / "tests", place / "tests" / "perf", dirs_exist_ok=True)
         suite = place / "tests" / "perf" / "test_serving.py"
         text = suite.read_text(encoding="utf-8")
