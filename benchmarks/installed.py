@@ -11,7 +11,7 @@ with a Markdown table.
 from __future__ import annotations
 
 import argparse
-import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -76,13 +76,11 @@ def compare(python: Path, words: Sequence[str], place: Path) -> tuple[float, flo
 
 
 def cpu_s(python: Path, words: Sequence[str], place: Path) -> float:
-    before = os.times()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [str(python), "-m", "pytest", "-p", "no:cacheprovider", *words]
     subprocess.run(command, cwd=place, stdout=subprocess.DEVNULL, check=False)
-    after = os.times()
-    return (after.children_user - before.children_user) + (
-        after.children_system - before.children_system
-    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
 
 
 def row(name: str, pairs: Sequence[tuple[float, float]]) -> str:
