@@ -60,7 +60,8 @@ def test_chat(llm_perf):
     for one in run.runs:
         assert (one.input_tokens_mean, one.output_tokens_mean) == (200, 24)
         assert one.token_source == "usage"
-        assert one.cached_tokens_total == 0
+        # SGLang shares the few tokens that the chat template begins with; others whole blocks.
+        assert one.cached_tokens_total < 20 * 8
 
 @pytest.mark.parametrize("api", ["chat", "completions"])
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
@@ -148,9 +149,9 @@ def test_it_is_served_measured_judged_and_reported(pytester: pytest.Pytester, ca
     for run in chat["runs"]:
         # Only SGLang counts the tokens of thoughts that the chat template opened.
         assert (run["tokens"]["reasoning_mean"] is None) == (case.engine != "sglang")
-        assert run["tokens"]["cached_total"] == 0
+        assert run["tokens"]["cached_total"] < 20 * 8
         # What the server counted itself, over all its requests.
-        assert run["metrics"]["cache_hit_rate"] == 0.0
+        assert run["metrics"]["cache_hit_rate"] < 8 / 200
     assert remaining(pytester.path) == []
 
 
